@@ -1,0 +1,131 @@
+/*
+ * What the image needs of x86-64: names and version of the kernel's exports, the counter, the system call, the landing's
+ * first and last instructions. Another architecture is another file like this one. The linker script reads the names.
+ */
+#ifndef VDSO_ARCH_X86_64_H
+#define VDSO_ARCH_X86_64_H
+
+#define VDSO_SYMBOL_VERSION LINUX_2.6
+#define VDSO_NAME(function) __vdso_##function
+#define ARCH_HAS_SGX 1
+
+#ifndef __ASSEMBLER__
+
+#include <stdint.h>
+
+#include "layout.h"
+
+#define ARCH_TEXT_(x) #x
+#define ARCH_TEXT(x) ARCH_TEXT_(x)
+
+/* RDTSCP waits for every earlier load, so a reading cannot be older than what the caller has already seen. Nothing holds
+ * later loads back, and nothing has to: the head that is checked afterwards may be fetched some hundred cycles early,
+ * against a lead of 2 ms. */
+static inline uint64_t arch_counter(void)
+{
+	uint32_t low, high;
+
+	__asm__ __volatile__("rdtscp" : "=a"(low), "=d"(high) : : "ecx", "memory");
+	return (uint64_t)high << 32 | low;
+}
+
+enum {
+	ARCH_NR_MMAP = 9,
+	ARCH_NR_MPROTECT = 10,
+	ARCH_NR_MUNMAP = 11,
+	ARCH_NR_MREMAP = 25,
+	ARCH_NR_CLOSE = 3,
+	ARCH_NR_GETTIMEOFDAY = 96,
+	ARCH_NR_PRCTL = 157,
+	ARCH_NR_TIME = 201,
+	ARCH_NR_CLOCK_GETTIME = 228,
+	ARCH_NR_CLOCK_GETRES = 229,
+	ARCH_NR_GETCPU = 309,
+};
+
+static inline long arch_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ __volatile__("syscall"
+			     : "=a"(ret)
+			     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			     : "rcx", "r11", "memory");
+	return ret;
+}
+
+/* Takes its parameters partly on the stack and in registers that C does not pass on: a jump, and nothing else. The
+ * processor's exceptions inside it are mended by the kernel, which knows where its image has been moved to. */
+#define ARCH_EXPORTS \
+	__asm__(".pushsection .text\n" \
+	".globl __vdso_sgx_enter_enclave\n" \
+	".type __vdso_sgx_enter_enclave, @function\n" \
+	"__vdso_sgx_enter_enclave:\n" \
+	".cfi_startproc\n" \
+	"	endbr64\n" \
+	"	jmp *vdso_process+16+6*8(%rip)\n" \
+	".cfi_endproc\n" \
+	".size __vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave\n" \
+	".popsection\n")
+
+/*
+ * The landing. In: rdi the order, rsi the descriptors, rdx where this copy of the image is mapped; on the program's own
+ * stack, before its first instruction. vdso_land() answers with the base of the image in its final place (0: nothing was
+ * changed, return the errno to the bootstrap) and the program's entry, and the bootstrap's return address is dropped. From the final place, unmap this first copy, clear the
+ * registers as the kernel's exec leaves them, and go.
+ */
+#define ARCH_LANDING \
+	__asm__(".pushsection .text\n" \
+	".globl vdso_landing\n" \
+	".hidden vdso_landing\n" \
+	".type vdso_landing, @function\n" \
+	"vdso_landing:\n" \
+	".cfi_startproc\n" \
+	".cfi_undefined rip\n" \
+	"	push %rdx\n" \
+	"	call vdso_land\n" \
+	"	pop %rdi\n" \
+	"	test %rax, %rax\n" \
+	"	jz 1f\n" \
+	"	lea vdso_leave(%rip), %rcx\n" \
+	"	sub %rdi, %rcx\n" \
+	"	add %rax, %rcx\n" \
+	"	add $8, %rsp\n" \
+	"	jmp *%rcx\n" \
+	"1:	mov %rdx, %rax\n" \
+	"	ret\n" \
+	".cfi_endproc\n" \
+	".size vdso_landing, . - vdso_landing\n" \
+	".type vdso_leave, @function\n" \
+	"vdso_leave:\n" \
+	".cfi_startproc\n" \
+	".cfi_undefined rip\n" \
+	"	mov %rdx, -8(%rsp)\n" \
+	"	mov $" ARCH_TEXT(VDSO_IMAGE_BYTES) ", %esi\n" \
+	"	mov $11, %eax\n" \
+	"	syscall\n" \
+	"	xor %eax, %eax\n" \
+	"	xor %ebx, %ebx\n" \
+	"	xor %ecx, %ecx\n" \
+	"	xor %edx, %edx\n" \
+	"	xor %esi, %esi\n" \
+	"	xor %edi, %edi\n" \
+	"	xor %ebp, %ebp\n" \
+	"	xor %r8d, %r8d\n" \
+	"	xor %r9d, %r9d\n" \
+	"	xor %r10d, %r10d\n" \
+	"	xor %r11d, %r11d\n" \
+	"	xor %r12d, %r12d\n" \
+	"	xor %r13d, %r13d\n" \
+	"	xor %r14d, %r14d\n" \
+	"	xor %r15d, %r15d\n" \
+	"	jmp *-8(%rsp)\n" \
+	".cfi_endproc\n" \
+	".size vdso_leave, . - vdso_leave\n" \
+	".popsection\n")
+
+#endif
+#endif

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Builds the clock image: build.sh CC SOURCE_DIR INCLUDE_DIR OUT
+#
+# Its flags are its own: an environment's -fstack-protector, -fcf-protection=full, -z now or sanitizer would put calls,
+# thread-local accesses or relocations into code that has nobody to serve them.
+set -eu
+cc=$1 source=$2 include=$3 out=$4
+unset CFLAGS CPPFLAGS LDFLAGS
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+compile() { # FILE FLAG...
+	file=$1
+	shift
+	"$cc" -std=c11 -O2 -ffreestanding -fno-builtin -fno-stack-protector -mgeneral-regs-only -fcf-protection=branch \
+		-fPIC -fvisibility=hidden -fno-jump-tables -fno-lto -falign-functions=16 -fno-align-jumps -fno-align-loops -fasynchronous-unwind-tables -Wall -Wextra -Werror \
+		-Wframe-larger-than=255 -I"$source" -I"$include" "$@" -c "$source/$file.c" -o "$work/$file.o"
+}
+compile clock
+compile syscalls
+# Run once, before the program's first instruction: nobody unwinds through it, and the image has two pages.
+compile landing -Os -fno-asynchronous-unwind-tables
+
+"$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"
+"$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
+	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
+	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so"
+
+# What .dynsym names already need not be named twice.
+objcopy --wildcard --strip-symbol='__*' --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time \
+	--strip-symbol='LINUX_*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC \
+	"$work/image.so"
+
+# The section headers and symbols, which follow the segment, are for debuggers that read them from memory: they have to
+# lie within the pages that are mapped. The rest of the second page is zeros.
+size=$(wc -c <"$work/image.so")
+if [ "$size" -gt 8192 ]; then
+	echo "build.sh: the image is $size bytes, and 8192 are its place" >&2
+	exit 1
+fi
+dd if=/dev/zero bs=1 count=$((8192 - size)) 2>/dev/null >>"$work/image.so"
+mv "$work/image.so" "$out"

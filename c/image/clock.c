@@ -1,0 +1,326 @@
+/*
+ * The clock image: the functions that a program's libc finds in place of the kernel's.
+ *
+ * Freestanding: no libc, no relocations, no writable data, nothing thread-local, small frames (Go calls us on small
+ * stacks). Whatever the clock page does not move is one jump to the kernel's own function.
+ */
+#include <stdbool.h>
+
+#include "arch.h"
+#include "clock.h"
+#include "process.h"
+
+#define EXPORT __attribute__((visibility("default"), used))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum { ID_REALTIME = 0, ID_REALTIME_COARSE = 5 };
+
+struct timespec {
+	int64_t tv_sec;
+	int64_t tv_nsec;
+};
+
+struct timeval {
+	int64_t tv_sec;
+	int64_t tv_usec;
+};
+
+typedef int clock_function(int id, struct timespec *ts);
+typedef int timeofday_function(struct timeval *tv, void *tz);
+typedef int64_t time_function(int64_t *t);
+typedef long getcpu_function(unsigned *cpu, unsigned *node, void *unused);
+typedef long getrandom_function(void *buffer, size_t len, unsigned flags, void *state, size_t state_len);
+
+/* In front of the image, put there by the linker script. */
+extern const struct vdso_clock_page vdso_clock_page __attribute__((visibility("hidden")));
+extern const struct vdso_process vdso_process __attribute__((visibility("hidden")));
+
+/* A record's words are read while a writer may be storing them. */
+#define LOAD(word) __atomic_load_n(&(word), __ATOMIC_RELAXED)
+
+#define KERNEL(type, index) ((type *)vdso_process.function[index])
+
+/* Beside the kernel's errors, which are 0 or negative. */
+enum { JUMP = 1, AGAIN = 2 };
+
+static inline uint64_t head_now(void)
+{
+	return atomic_load_explicit(&vdso_clock_page.header.head, memory_order_acquire);
+}
+
+/* Called once the input has been read: the record that was used is still the newest. That says more than the slot's
+ * version does, since no writer touches a slot while it is the head, and a dead one leaves the head standing. */
+static inline bool still(uint64_t head)
+{
+	/* Pairs with the release fence in vdso_page_begin(). */
+	atomic_thread_fence(memory_order_acquire);
+	return likely(atomic_load_explicit(&vdso_clock_page.header.head, memory_order_relaxed) == head);
+}
+
+static inline const struct vdso_clock *clock_in(uint64_t head, uint32_t id)
+{
+	return &vdso_clock_page.slot[head & (VDSO_CLOCK_SLOTS - 1u)].record.clock[id];
+}
+
+/* `out` = sec and nsec, nsec up to some seconds' worth. */
+static inline void carry(struct vdso_time *out, int64_t sec, uint64_t nsec)
+{
+	while (nsec >= VDSO_NSEC_PER_SEC) {
+		nsec -= VDSO_NSEC_PER_SEC;
+		sec++;
+		/* Keeps the compiler from making a division of it: it is never more than a few rounds. */
+		__asm__("" : "+r"(nsec));
+	}
+	out->sec = sec;
+	out->nsec = nsec;
+}
+
+static inline int kernel_clock(uint32_t id, struct vdso_time *out)
+{
+	struct timespec ts;
+	int error = KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)((int)id, &ts);
+
+	out->sec = ts.tv_sec;
+	out->nsec = (uint64_t)ts.tv_nsec;
+	return error;
+}
+
+static inline void add_offset(const struct vdso_clock *clock, struct vdso_time *out)
+{
+	carry(out, out->sec + LOAD(clock->offset.sec), out->nsec + LOAD(clock->offset.nsec));
+}
+
+/* Keeps what fell back from the counter to the kernel's clock from stepping back. */
+static inline void raise_to_floor(const struct vdso_clock *clock, struct vdso_time *out)
+{
+	struct vdso_time floor = {LOAD(clock->floor.sec), LOAD(clock->floor.nsec)};
+
+	if (floor.sec < out->sec || (floor.sec == out->sec && floor.nsec <= out->nsec))
+		return;
+	if ((LOAD(clock->flags) & VDSO_CLOCK_SETTABLE) != 0 &&
+	    (floor.sec - out->sec > 1 || (floor.sec - out->sec == 1 && floor.nsec > out->nsec)))
+		return; /* set back by whoever may: following it is right */
+	*out = floor;
+}
+
+/* The kernel's clock, and the offset, in the place of a counter that cannot answer. */
+static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32_t id, struct vdso_time *out)
+{
+	const struct vdso_clock *clock = clock_in(head, id);
+	bool counter = LOAD(clock->kind) == VDSO_KIND_COUNTER && (vdso_process.flags & VDSO_PROCESS_NO_COUNTER) == 0;
+	uint64_t first = LOAD(clock->line[0].in);
+	bool early = counter && arch_counter() < first;
+	int error = kernel_clock(id, out);
+
+	if (error != 0)
+		return error;
+	/* Read before the line began, or not at all: the line starts above every earlier reading of the kernel's clock,
+	 * and above no later one. */
+	if (early && arch_counter() >= first)
+		return AGAIN;
+	add_offset(clock, out);
+	if ((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) == 0)
+		raise_to_floor(clock, out);
+	return still(head) ? 0 : AGAIN;
+}
+
+static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, struct vdso_time *out)
+{
+	const struct vdso_clock *clock = clock_in(head, id);
+	int error = kernel_clock(id, out);
+
+	if (error != 0)
+		return error;
+
+	uint64_t input = (uint64_t)out->sec * VDSO_NSEC_PER_SEC + out->nsec;
+	const struct vdso_line *line = &clock->line[(int64_t)(input - LOAD(clock->takeover)) >= 0];
+	int64_t elapsed = (int64_t)(input - LOAD(line->in));
+	int64_t nsec = (int64_t)(((__int128)elapsed * (__int128)LOAD(line->rate)) >> 32) + (int64_t)LOAD(line->nsec);
+	int64_t sec = nsec / VDSO_NSEC_PER_SEC;
+
+	nsec -= sec * (int64_t)VDSO_NSEC_PER_SEC;
+	if (nsec < 0) { /* before the anchor */
+		nsec += VDSO_NSEC_PER_SEC;
+		sec--;
+	}
+	out->sec = LOAD(line->sec) + sec;
+	out->nsec = (uint64_t)nsec;
+	return still(head) ? 0 : AGAIN;
+}
+
+/* The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which answer() then looks at in full. */
+static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock, struct vdso_time *out)
+{
+	uint64_t first = LOAD(clock->line[0].in);
+	uint64_t span = LOAD(clock->span);
+	uint64_t takeover = LOAD(clock->takeover);
+	/* Fetched before the counter is read, which waits for them: nothing but arithmetic is left for afterwards. The
+	 * second line holds nearly always, but for the lead after each publication. */
+	uint64_t in = LOAD(clock->line[1].in);
+	uint64_t nsec = LOAD(clock->line[1].nsec);
+	uint64_t rate = LOAD(clock->line[1].rate);
+	int64_t sec = LOAD(clock->line[1].sec);
+
+	if (unlikely((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) != 0))
+		return AGAIN;
+
+	uint64_t input = arch_counter();
+
+	/* One comparison for both ends: below `first` the difference wraps. */
+	if (unlikely(input - first >= span))
+		return AGAIN;
+
+	if (unlikely(input < takeover)) {
+		in = first;
+		nsec = LOAD(clock->line[0].nsec);
+		rate = LOAD(clock->line[0].rate);
+		sec = LOAD(clock->line[0].sec);
+	}
+	if (unlikely(!still(head)))
+		return AGAIN;
+	carry(out, sec, (nsec + (input - in) * rate) >> VDSO_COUNTER_SHIFT);
+	return 0;
+}
+
+static inline int with_offset(uint64_t head, uint32_t id, struct vdso_time *out)
+{
+	int error = kernel_clock(id, out);
+
+	if (error != 0)
+		return error;
+	add_offset(clock_in(head, id), out);
+	return still(head) ? 0 : AGAIN;
+}
+
+/* Every kind, and every corner of it. JUMP: the clock is the kernel's. Else the kernel's error, or 0 and the time. */
+static __attribute__((noinline)) int answer(uint32_t id, struct vdso_time *out)
+{
+	int ret;
+
+	do {
+		uint64_t head = head_now();
+		const struct vdso_clock *clock = clock_in(head, id);
+		uint32_t kind = LOAD(clock->kind);
+
+		if (kind == VDSO_KIND_JUMP)
+			return JUMP;
+		if (kind == VDSO_KIND_OFFSET) {
+			ret = with_offset(head, id, out);
+			continue;
+		}
+		if (kind == VDSO_KIND_LINE) {
+			ret = on_kernel_line(head, id, out);
+			continue;
+		}
+		if (kind == VDSO_KIND_COUNTER && on_counter_line(head, clock, out) == 0)
+			return 0;
+		ret = without_counter(head, id, out);
+	} while (unlikely(ret == AGAIN));
+	return ret;
+}
+
+static __attribute__((noinline)) int answer_clock_gettime(int id, struct timespec *ts)
+{
+	struct vdso_time now;
+	int ret = answer((uint32_t)id, &now);
+
+	if (ret == JUMP)
+		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+	if (ret == 0) {
+		ts->tv_sec = now.sec;
+		ts->tv_nsec = (int64_t)now.nsec;
+	}
+	return ret;
+}
+
+EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
+{
+	/* CPU-time, dynamic and unknown ids, and the negative ones, are the kernel's to answer. */
+	if (unlikely((uint32_t)id >= VDSO_CLOCK_IDS))
+		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+
+	uint64_t head = head_now();
+	const struct vdso_clock *clock = clock_in(head, (uint32_t)id);
+	uint32_t kind = LOAD(clock->kind);
+
+	if (kind == VDSO_KIND_JUMP)
+		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+
+	struct vdso_time now;
+
+	if (kind == VDSO_KIND_COUNTER && on_counter_line(head, clock, &now) == 0) {
+		ts->tv_sec = now.sec;
+		ts->tv_nsec = (int64_t)now.nsec;
+		return 0;
+	}
+	return answer_clock_gettime(id, ts);
+}
+
+EXPORT int VDSO_NAME(gettimeofday)(struct timeval *tv, void *tz)
+{
+	struct vdso_time now;
+	int ret = tv == NULL ? JUMP : answer(ID_REALTIME, &now);
+
+	if (ret == JUMP)
+		return KERNEL(timeofday_function, VDSO_FN_GETTIMEOFDAY)(tv, tz);
+	if (ret == 0) {
+		tv->tv_sec = now.sec;
+		tv->tv_usec = (int64_t)((uint32_t)now.nsec / 1000u);
+		if (tz != NULL)
+			ret = KERNEL(timeofday_function, VDSO_FN_GETTIMEOFDAY)(NULL, tz);
+	}
+	return ret;
+}
+
+/* As the kernel's: the seconds of the coarse clock, which may lag the fine one by a tick. */
+EXPORT int64_t VDSO_NAME(time)(int64_t *t)
+{
+	struct vdso_time now;
+	int ret = answer(ID_REALTIME_COARSE, &now);
+
+	if (ret == JUMP)
+		return KERNEL(time_function, VDSO_FN_TIME)(t);
+	if (ret != 0)
+		return ret;
+	if (t != NULL)
+		*t = now.sec;
+	return now.sec;
+}
+
+EXPORT int VDSO_NAME(clock_getres)(int id, struct timespec *ts)
+{
+	return KERNEL(clock_function, VDSO_FN_CLOCK_GETRES)(id, ts);
+}
+
+EXPORT long VDSO_NAME(getcpu)(unsigned *cpu, unsigned *node, void *unused)
+{
+	return KERNEL(getcpu_function, VDSO_FN_GETCPU)(cpu, node, unused);
+}
+
+/* Where the kernel has none this is -ENOSYS, for the query of the parameters too: libc then makes the system call. */
+EXPORT long VDSO_NAME(getrandom)(void *buffer, size_t len, unsigned flags, void *state, size_t state_len)
+{
+	return KERNEL(getrandom_function, VDSO_FN_GETRANDOM)(buffer, len, flags, state, state_len);
+}
+
+#define SAME_AS(name) __attribute__((visibility("default"), weak, alias(name)))
+int clock_gettime(int id, struct timespec *ts) SAME_AS("__vdso_clock_gettime");
+int gettimeofday(struct timeval *tv, void *tz) SAME_AS("__vdso_gettimeofday");
+int64_t time(int64_t *t) SAME_AS("__vdso_time");
+int clock_getres(int id, struct timespec *ts) SAME_AS("__vdso_clock_getres");
+long getcpu(unsigned *cpu, unsigned *node, void *unused) SAME_AS("__vdso_getcpu");
+long getrandom(void *buffer, size_t len, unsigned flags, void *state, size_t state_len) SAME_AS("__vdso_getrandom");
+
+/* What the architecture exports beside these, in assembly. */
+ARCH_EXPORTS;
+
+/* Tells our image from the kernel's, to whoever wants to know before touching the pages in front of it. */
+__asm__(".pushsection .note.vdso, \"a\", @note\n"
+	"	.balign 4\n"
+	"	.long 2f - 1f, 4f - 3f, 1\n"
+	"1:	.asciz \"vdso-project\"\n"
+	"2:	.balign 4\n"
+	"3:	.long 1\n"
+	"4:	.balign 4\n"
+	".popsection\n");

@@ -1,0 +1,240 @@
+/*
+ * The swap, carried out inside the process before its first instruction.
+ *
+ * The follower stops a program once, at its exec, leaves an order in the unused tail of the kernel's image together with a
+ * few instructions (c/core/bootstrap), points the program there and lets it go. From then on the process needs nobody:
+ * a follower that is killed now leaves nothing half done. Everything of ours is mapped and checked first; then the
+ * kernel's pages are moved aside, keeping their distances, so that its functions go on working; then ours stand where
+ * they were. A step that fails is undone and the program runs as if untouched.
+ */
+#include <stdbool.h>
+
+#include "arch.h"
+#include "clock.h"
+#include "process.h"
+#include "syscalls.h"
+
+enum {
+	PROT_NONE = 0,
+	PROT_READ = 1,
+	PROT_WRITE = 2,
+	PROT_EXEC = 4,
+	MAP_SHARED = 1,
+	MAP_PRIVATE = 2,
+	MAP_FIXED = 0x10,
+	MAP_ANONYMOUS = 0x20,
+	MREMAP_MAYMOVE = 1,
+	MREMAP_FIXED = 2,
+	PR_SET_MM = 35,
+	PR_SET_MM_AUXV = 12,
+	AT_NULL = 0,
+	AT_FLAGS = 8,
+	AT_SYSINFO_EHDR = 33,
+	E_PERM = 1,
+	E_INVAL = 22,
+};
+
+/* In rax and rdx. image 0: nothing was changed, and `entry` is the errno. */
+struct landed {
+	uint64_t image;
+	uint64_t entry;
+};
+
+struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t here);
+
+ARCH_LANDING;
+
+/* Out of line: the image has two pages, and the landing is run once. */
+static __attribute__((noinline)) long call(long number, uint64_t a, uint64_t b, long c, long d, long e)
+{
+	return arch_syscall(number, (long)a, (long)b, c, d, e, 0);
+}
+
+static inline bool failed(uint64_t address)
+{
+	return address > (uint64_t)-4096;
+}
+
+static uint64_t map(uint64_t at, uint64_t size, long prot, long flags, long fd)
+{
+	return (uint64_t)call(ARCH_NR_MMAP, at, size, prot, flags, fd);
+}
+
+static void unmap(uint64_t at, uint64_t size)
+{
+	if (at != 0 && !failed(at))
+		call(ARCH_NR_MUNMAP, at, size, 0, 0, 0);
+}
+
+static uint64_t move(uint64_t from, uint64_t size, uint64_t to)
+{
+	return (uint64_t)call(ARCH_NR_MREMAP, from, size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
+}
+
+/* Moves the kernel's pieces, all or none. The order itself lies in the last of them. 0 or a negative errno. */
+static long move_kernel(const struct vdso_order *order, uint64_t from, uint64_t to)
+{
+	uint32_t pieces = order->pieces;
+
+	for (uint32_t i = 0; i < pieces; i++) {
+		uint32_t offset = order->piece[i].offset;
+		uint64_t moved = move(from + offset, order->piece[i].size, to + offset);
+
+		/* The order is in the image, the last piece: still readable where it was, or no longer needed. */
+		if (!failed(moved))
+			continue;
+		while (i-- > 0)
+			move(to + order->piece[i].offset, order->piece[i].size, from + order->piece[i].offset);
+		return (long)moved;
+	}
+	return 0;
+}
+
+static void choose_functions(struct vdso_process *process, const struct vdso_order *order, uint64_t kernel_image,
+			     uint64_t here)
+{
+	/* Addresses in this copy; the image's final place is elsewhere. */
+	uint64_t shift = process->image - here;
+
+	process->function[VDSO_FN_CLOCK_GETTIME] = (uint64_t)&call_clock_gettime + shift;
+	process->function[VDSO_FN_GETTIMEOFDAY] = (uint64_t)&call_gettimeofday + shift;
+	process->function[VDSO_FN_TIME] = (uint64_t)&call_time + shift;
+	process->function[VDSO_FN_GETCPU] = (uint64_t)&call_getcpu + shift;
+	process->function[VDSO_FN_CLOCK_GETRES] = (uint64_t)&call_clock_getres + shift;
+	process->function[VDSO_FN_GETRANDOM] = (uint64_t)&call_nothing + shift;
+	process->function[VDSO_FN_SGX_ENTER] = (uint64_t)&call_nothing + shift;
+	for (uint32_t i = 0; i < VDSO_FN_COUNT; i++)
+		if (kernel_image != 0 && order->function[i] != 0)
+			process->function[i] = kernel_image + order->function[i];
+}
+
+static bool clock_page_fits(const struct vdso_page_header *page)
+{
+	return page->magic == VDSO_PAGE_MAGIC && page->format == VDSO_PAGE_FORMAT && page->slots == VDSO_CLOCK_SLOTS &&
+	       page->record_size == sizeof(struct vdso_clock_record) && page->slot_stride == VDSO_CLOCK_STRIDE &&
+	       page->schema_hash == VDSO_CLOCK_SCHEMA;
+}
+
+/* Leads whoever reads the auxiliary vector on the stack to our image; PR_GET_AUXV's copy too, where we may change it. */
+static bool lead_auxv(uint64_t stack, uint64_t image)
+{
+	uint64_t *word = (uint64_t *)stack;
+
+	word += 1 + word[0] + 1; /* argc, argv, NULL */
+	while (*word++ != 0)     /* envp, NULL */
+		;
+
+	uint64_t *auxv = word, *spare = NULL;
+
+	for (; word[0] != AT_NULL; word += 2) {
+		if (word[0] == AT_SYSINFO_EHDR)
+			break;
+		/* Without a vDSO there is no such entry. AT_FLAGS is 0 on every kernel, as it is when absent. */
+		if (word[0] == AT_FLAGS && word[1] == 0)
+			spare = word;
+	}
+	if (word[0] == AT_NULL)
+		word = spare;
+	if (word == NULL)
+		return false;
+	word[0] = AT_SYSINFO_EHDR;
+	word[1] = image;
+	while (word[0] != AT_NULL)
+		word += 2;
+	call(ARCH_NR_PRCTL, PR_SET_MM, PR_SET_MM_AUXV, (long)auxv, (char *)(word + 2) - (char *)auxv, 0);
+	return true;
+}
+
+struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t here)
+{
+	long image_fd = (long)(descriptors & 0xfffff), clock_fd = (long)(descriptors >> 20 & 0xfffff);
+	uint64_t entry = order->entry, stack = order->stack, area = order->area, area_size = order->area_size;
+	uint64_t kernel_image = order->kernel_image, image, spot = 0, error;
+	bool in_place = order->place == VDSO_PLACE_MOVE;
+
+	uint64_t clock = map(0, VDSO_CLOCK_BYTES, PROT_READ, MAP_SHARED, clock_fd);
+	uint64_t own = map(0, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	/* Where the kernel's pages go, or where ours stand. */
+	uint64_t room = in_place ? area_size : VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
+
+	spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	error = failed(clock) ? clock : failed(own) ? own : failed(spot) ? spot : 0;
+	if (error == 0 && !clock_page_fits((const struct vdso_page_header *)clock))
+		error = (uint64_t)-E_INVAL;
+	if (error != 0)
+		goto untouched;
+
+	if (in_place) {
+		long moved = move_kernel(order, area, spot);
+
+		if (moved == 0) {
+			order = (struct vdso_order *)((uint64_t)order - area + spot);
+			image = kernel_image;
+			kernel_image = kernel_image - area + spot;
+		} else if (moved == -E_PERM) { /* sealed: leave them, and stand elsewhere */
+			unmap(spot, room);
+			in_place = false;
+			room = VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
+			spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+			error = failed(spot) ? spot : 0;
+		} else {
+			error = (uint64_t)moved;
+		}
+	}
+	if (error != 0)
+		goto untouched;
+	if (!in_place)
+		image = spot + VDSO_DATA_BYTES;
+
+	struct vdso_process *process = (struct vdso_process *)own;
+
+	process->magic = VDSO_PROCESS_MAGIC;
+	process->flags = descriptors >> 40;
+	process->kernel_image = kernel_image;
+	process->image = image;
+	choose_functions(process, order, kernel_image, here);
+	error = (uint64_t)call(ARCH_NR_MPROTECT, own, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
+	if (error == 0) {
+		uint64_t at = map(image, VDSO_IMAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, image_fd);
+
+		error = failed(at) ? at : 0;
+	}
+	if (error == 0) {
+		uint64_t at = move(clock, VDSO_CLOCK_BYTES, image - VDSO_DATA_BYTES);
+
+		error = failed(at) ? at : 0;
+		if (error == 0)
+			clock = at;
+	}
+	if (error == 0) {
+		uint64_t at = move(own, VDSO_PAGE_BYTES, image - VDSO_PAGE_BYTES);
+
+		error = failed(at) ? at : 0;
+		if (error == 0)
+			own = at;
+	}
+	if (error == 0 && !in_place && !lead_auxv(stack, image))
+		error = (uint64_t)-E_INVAL;
+	if (error != 0 && in_place) {
+		/* The kernel's pages go back over whatever already stands in their place. */
+		unmap(clock, VDSO_CLOCK_BYTES);
+		unmap(own, VDSO_PAGE_BYTES);
+		clock = own = 0;
+		move_kernel(order, spot, area);
+		spot = 0;
+	}
+	if (error != 0)
+		goto untouched;
+
+	call(ARCH_NR_CLOSE, (uint64_t)image_fd, 0, 0, 0, 0);
+	call(ARCH_NR_CLOSE, (uint64_t)clock_fd, 0, 0, 0, 0);
+	return (struct landed){image, entry};
+
+untouched:
+	unmap(clock, VDSO_CLOCK_BYTES);
+	unmap(own, VDSO_PAGE_BYTES);
+	unmap(spot, room);
+	call(ARCH_NR_CLOSE, (uint64_t)image_fd, 0, 0, 0, 0);
+	call(ARCH_NR_CLOSE, (uint64_t)clock_fd, 0, 0, 0, 0);
+	return (struct landed){0, -error};
+}

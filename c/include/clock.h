@@ -1,0 +1,94 @@
+/*
+ * The clock record: per clock id, how its time is computed. The image reads it, a session or the keeper writes it.
+ *
+ * The slot rule proves that a record is whole. For a clock it also matters when the *input* is read (the counter, or the
+ * kernel's own clock): a reader that holds an older record and reads its input late would compute on a line that has
+ * ended. So each clock carries two lines and the input at which the second takes over, VDSO_LEAD_NS or more after the
+ * record's publication, and a reader accepts only if `head` still stands once it has its input. Every reader then computes
+ * the same function of the input, whichever record it holds.
+ */
+#ifndef VDSO_CLOCK_H
+#define VDSO_CLOCK_H
+
+#include "layout.h"
+#include "protocol.h"
+
+#define VDSO_CLOCK_IDS 12u /* CLOCK_REALTIME (0) to CLOCK_TAI (11); other ids go to the kernel's own function */
+#define VDSO_CLOCK_SLOTS 4u
+#define VDSO_CLOCK_SCHEMA 0x31304b434f4c4356u /* "VCLOCK01": changes with any member below */
+
+#define VDSO_NSEC_PER_SEC 1000000000u
+#define VDSO_LEAD_NS 2000000u
+
+/* The counter's lines: 2^28 gives 4e-9 of rate a step at 1 GHz and 1e-8 at 3 GHz, and 17 s before 64 bits overflow. */
+#define VDSO_COUNTER_SHIFT 28u
+
+/* How one clock is computed. "Kernel" is the kernel's own vDSO function, moved aside but still mapped. */
+enum vdso_clock_kind {
+	/* The kernel's clock, and never anything else while this page lives: one jump, nothing to check afterwards. */
+	VDSO_KIND_JUMP = 0,
+	/* The kernel's clock plus `offset`. A change of offset is a step: it needs no lead and holds from the next read. */
+	VDSO_KIND_OFFSET = 1,
+	/* A line over the kernel's clock: input in ns of that clock, rate in 32.32, line.nsec in ns. */
+	VDSO_KIND_LINE = 2,
+	/* A line over the counter: input in counts, rate = mult, line.nsec in ns << VDSO_COUNTER_SHIFT. Good for `span`
+	 * counts from line[0].in on; outside, the larger of the kernel's clock plus `offset`, and `floor`. */
+	VDSO_KIND_COUNTER = 3,
+	/* The larger of the kernel's clock plus `offset`, and `floor`: what is left of COUNTER when the counter cannot be
+	 * trusted. */
+	VDSO_KIND_FLOOR = 4,
+};
+
+/* The clock may be set: a floor more than a second ahead of the kernel's clock is a clock set back, not a reading to keep. */
+#define VDSO_CLOCK_SETTABLE 1u
+
+struct vdso_time {
+	int64_t sec;
+	uint64_t nsec; /* 0 to 999,999,999 */
+};
+
+/* out = (sec, nsec) + (input - in) * rate, as the kind says. */
+struct vdso_line {
+	uint64_t in;
+	int64_t sec;
+	uint64_t nsec;
+	uint64_t rate;
+};
+
+/* Two cache lines: what every kind needs is in the first. */
+struct vdso_clock {
+	uint32_t kind;
+	uint32_t flags;
+	uint64_t takeover; /* input from which line[1] holds */
+	uint64_t span;     /* COUNTER: valid counts from line[0].in on */
+	struct vdso_time offset;
+	struct vdso_time floor;
+	uint64_t reserved;
+	struct vdso_line line[2];
+};
+
+_Static_assert(sizeof(struct vdso_clock) == 2 * VDSO_LINE, "a clock is two lines");
+
+struct vdso_clock_record {
+	struct vdso_clock clock[VDSO_CLOCK_IDS];
+};
+
+/* The same arithmetic as the protocol's, with K and the record's size known to the compiler: the image's quick path. */
+#define VDSO_CLOCK_STRIDE \
+	((sizeof(struct vdso_clock_record) + 8u + VDSO_LINE - 1u) / VDSO_LINE * VDSO_LINE)
+
+struct vdso_clock_slot {
+	struct vdso_clock_record record;
+	char pad[VDSO_CLOCK_STRIDE - sizeof(struct vdso_clock_record) - 8u];
+	uint64_t version;
+};
+
+struct vdso_clock_page {
+	struct vdso_page_header header;
+	struct vdso_clock_slot slot[VDSO_CLOCK_SLOTS];
+};
+
+_Static_assert(sizeof(struct vdso_clock_slot) == VDSO_CLOCK_STRIDE, "the slot is one stride");
+_Static_assert(sizeof(struct vdso_clock_page) <= VDSO_CLOCK_BYTES, "the clock page fits in its place");
+
+#endif
