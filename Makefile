@@ -1,0 +1,78 @@
+# make demo | test | build | check | soak | bench | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.DEFAULT_GOAL := build
+.PHONY: build tools test test-c check soak demo bench clean FORCE
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+ifneq ($(filter-out clean,$(or $(MAKECMDGOALS),build)),)
+MISSING := $(shell tools/prerequisites $(PYTHON))
+ifneq ($(MISSING),)
+$(error $(MISSING))
+endif
+endif
+
+# What an installed package consists of. A file that is gone counts as a change too.
+SOURCES := $(shell find c src meson.build meson.options pyproject.toml -type f -not -path '*/__pycache__/*' | LC_ALL=C sort)
+ifneq ($(shell cat $(VENV)/sources 2>/dev/null),$(SOURCES))
+$(VENV)/built: FORCE
+endif
+
+build: $(VENV)/built
+
+# Build tools inside the environment, so that the wheel and the C tests are built by the same meson and ninja, and
+# incrementally. A new environment may mean another interpreter: what was built for the old one goes.
+$(VENV)/made:
+	rm -rf $(VENV) build
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) 'meson-python >= 0.15' 'meson >= 1.2' ninja
+	touch $@
+
+$(VENV)/built: $(VENV)/made $(SOURCES)
+	mkdir -p build/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/wheel .
+	@echo '$(SOURCES)' >$(VENV)/sources
+	@touch $@
+
+# What testing and checking need besides: the list is pyproject's.
+$(VENV)/dev: pyproject.toml | $(VENV)/made
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' >$(VENV)/dev.txt
+	$(PIP) -r $(VENV)/dev.txt
+	touch $@
+
+tools: $(VENV)/dev
+
+build/c/build.ninja: | $(VENV)/made
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson setup build/c -Dtests=true -Dwerror=true -Dwarning_level=2
+
+test-c: build/c/build.ninja
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson test -C build/c --no-rebuild --print-errorlogs
+
+test: build tools
+	$(MAKE) --no-print-directory test-c
+	$(BIN)/python -W error -m pytest
+
+check: build tools build/c/build.ninja
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
+
+soak: build tools build/c/build.ninja
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson test -C build/c --no-rebuild --verbose --timeout-multiplier 0 --test-args=--soak
+	$(BIN)/python -W error -m pytest -m soak
+
+demo: build
+	$(BIN)/python examples/demo.py
+
+bench: build
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

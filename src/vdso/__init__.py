@@ -1,0 +1,7 @@
+"""Read shared pages for the price of a memory read, and run programs on a vDSO of your own.
+
+Importing this costs nothing: whatever is heavier than a name is imported by who asks for it.
+"""
+
+__version__ = "0.1.0"
+__all__ = ["__version__"]

@@ -1,0 +1,108 @@
+"""The mechanism, in C: see c/binding, one file a type."""
+
+from typing_extensions import Buffer
+from types import TracebackType
+from typing import Self, final
+
+# constants.c: the layouts of c/include.
+LINE_BYTES: int
+PAGE_MAGIC: int
+PAGE_FORMAT: int
+PAGE_HEADER_BYTES: int
+PAGE_HEAD_OFFSET: int
+PAGE_HEARTBEAT_OFFSET: int
+PAGE_WRITER_PID_OFFSET: int
+PAGE_WRITER_START_OFFSET: int
+SLOTS_MAX: int
+RECORD_BYTES_MAX: int
+CLOCK_IDS: int
+CLOCK_SLOTS: int
+CLOCK_SCHEMA: int
+CLOCK_RECORD_BYTES: int
+CLOCK_BYTES: int
+CLOCK_LEAD_NS: int
+DATA_BYTES: int
+IMAGE_BYTES: int
+
+# clock.c
+def kernel_clock_ns(clock_id: int, /) -> int:
+    """The kernel's clock in ns, by the true system call. OSError for a clock that it does not have."""
+
+# page.c
+@final
+class Page:
+    """A page in a file: its descriptors, which are not to be closed, and its shape."""
+
+    @classmethod
+    def create(cls, name: str, record_size: int, *, slots: int = 4, schema_hash: int = 0) -> Self:
+        """An empty page in a new memfd. record_size in bytes, a multiple of 8; slots a power of two from 2 on."""
+    @classmethod
+    def from_fd(cls, fd: int, /) -> Self:
+        """The page that fd, which stays the caller's, has open. Raises errors.PageNotThere."""
+    def holder(self) -> int:
+        """The pid of the process that has the writer's lock, 0 when no other process has."""
+    @property
+    def fd(self) -> int: ...
+    @property
+    def reader_fd(self) -> int:
+        """A read-only descriptor: what readers are given."""
+    @property
+    def slots(self) -> int: ...
+    @property
+    def record_size(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def schema_hash(self) -> int: ...
+
+@final
+class PageWriter:
+    """The page's one writer. Raises errors.PageBusy, whose `pid` says who writes; later errors.ForkedWriter."""
+
+    def __new__(cls, page: Page) -> Self: ...
+    def write(self, record: Buffer, /, *, wake: bool = False) -> int:
+        """Publishes record_size bytes and returns their version."""
+    def stage(self, record: Buffer, /) -> int:
+        """The first half of write(), invisible until finish(). Returns the version that it will have."""
+    def finish(self, *, wake: bool = False) -> int: ...
+    def beat(self, now_ns: int | None = None, /) -> None:
+        """Stores the heartbeat, CLOCK_MONOTONIC in ns: now, if not given."""
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class PageReader:
+    """A read-only mapping of the page that fd has open. Raises errors.PageNotThere."""
+
+    def __new__(cls, fd: int) -> Self: ...
+    def read(self, *, max_age_ns: int = 0) -> tuple[int, bytes]:
+        """Version and record. Raises errors.PageNeverWritten, PageLapped, PageStale."""
+    def wait(self, seen: int, /, timeout_ns: int = -1) -> bool:
+        """Sleeps until the newest version is not `seen`; False: timeout_ns (negative: for ever) went by."""
+    @property
+    def head(self) -> int: ...
+    @property
+    def writer_alive(self) -> bool: ...
+    @property
+    def slot_versions(self) -> tuple[int, ...]: ...
+
+# clockpage.c
+@final
+class ClockPage:
+    """A session's clock page; its descriptors are not to be closed."""
+
+    @classmethod
+    def create(cls, name: str, /) -> Self: ...
+    def set_identity(self) -> None:
+        """Every clock the kernel's own. Raises errors.PageBusy, ForkedWriter."""
+    def set_offset(self, sec: int, nsec: int, /) -> None:
+        """The wall clocks moved, the others the kernel's own. Raises errors.PageBusy, ForkedWriter."""
+    def release(self) -> None:
+        """Gives the writer's lock up: for the keeper, or before an exec."""
+    @property
+    def fd(self) -> int: ...
+    @property
+    def reader_fd(self) -> int: ...

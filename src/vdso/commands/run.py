@@ -1,0 +1,130 @@
+"""`vdso run`: runs a program, and what it starts, on a vDSO image of ours.
+
+Only reads the command line; vdso.swap.run does it.
+"""
+
+import sys
+
+from vdso.errors import UsageError
+
+HELP = """\
+usage: vdso run [--clock kernel|tsc] [--at WHEN | --offset DURATION] [--no-follow] [--strict-swap] [--] COMMAND [ARG...]
+
+Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO, and so whatever it starts.
+
+  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in the local
+                     zone; a date alone is its midnight; @1893456000 is seconds since 1970
+  --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
+  --clock kernel     compute the time from the kernel's own vDSO (default)
+  --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make system calls
+  --no-follow        leave the programs that COMMAND executes on the host's clock
+  --strict-swap      do not start a program that cannot be given our image (else it runs, with a warning)
+
+--at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or BOOTTIME. The
+host's clock stays as it is, and setting it is refused (EPERM).
+
+example:
+  vdso run --at 2030-01-01T00:00:00Z -- date
+  vdso run --offset +1000d -- python3 -c 'import time; print(time.ctime())'
+
+not moved:
+  system calls that a program makes without its C library's clock functions
+  sleeps and waits to an absolute REALTIME deadline, and timers set to one (a warning names the first)
+  the times of files (stat), and what another process says over D-Bus or a socket
+
+exit status: COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 125 vdso's own
+"""
+
+USAGE_HINT = "vdso run --help shows how"
+CLOCKS = ("kernel", "tsc")
+VALUED = ("--clock", "--at", "--offset")
+
+
+class Options:
+    """What the command line asks for. Times in ns, of REALTIME since 1970 or to be added to it."""
+
+    __slots__ = ("at_ns", "clock", "command", "follow", "help", "offset_ns", "strict")
+
+    def __init__(self) -> None:
+        self.clock = "kernel"
+        self.at_ns: int | None = None
+        self.offset_ns: int | None = None
+        self.follow = True
+        self.strict = False
+        self.help = False
+        self.command: list[str] = []
+
+
+def parse(arguments: list[str]) -> Options:
+    """Reads the words after `vdso run`. Raises UsageError."""
+    options = Options()
+    values: dict[str, str] = {}
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        if word == "--":
+            position += 1
+            break
+        if not word.startswith("-") or word == "-":
+            break
+        position += 1
+        name, equals, value = word.partition("=")
+        if name in VALUED:
+            if not equals:
+                # Whatever follows is the value, also with a minus in front: --offset -2h30m.
+                if position == len(arguments) or arguments[position] == "--":
+                    raise UsageError(f"{name} wants a value", USAGE_HINT)
+                value = arguments[position]
+                position += 1
+            values[name] = value
+        elif equals or name not in ("--no-follow", "--strict-swap", "--help", "-h"):
+            raise UsageError(f"no such option: {word}", f"{USAGE_HINT}; the program's own options come after its name")
+        elif name == "--no-follow":
+            options.follow = False
+        elif name == "--strict-swap":
+            options.strict = True
+        else:
+            options.help = True
+            return options
+    options.command = arguments[position:]
+    if not options.command:
+        raise UsageError("no command to run", USAGE_HINT)
+    if not options.command[0]:
+        raise UsageError("the command is an empty word", USAGE_HINT)
+    _take_values(options, values)
+    return options
+
+
+def _take_values(options: Options, values: dict[str, str]) -> None:
+    if "--at" in values and "--offset" in values:
+        raise UsageError("--at and --offset exclude each other", "both say where the clock stands: name one")
+    if "--clock" in values:
+        options.clock = values["--clock"]
+        if options.clock not in CLOCKS:
+            raise UsageError(f"no such clock: {options.clock}", "kernel, or tsc")
+    if "--at" in values:
+        from vdso.clocks.transform import parse_when
+
+        options.at_ns = parse_when(values["--at"])
+    if "--offset" in values:
+        from vdso.clocks.transform import parse_duration
+
+        options.offset_ns = parse_duration(values["--offset"])
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command and returns its exit status."""
+    options = parse(arguments)
+    if options.help:
+        sys.stdout.write(HELP)
+        return 0
+    from vdso.swap.run import run
+
+    return run(
+        options.command,
+        clock=options.clock,
+        offset_ns=options.offset_ns,
+        at_ns=options.at_ns,
+        follow=options.follow,
+        strict=options.strict,
+    )

@@ -1,0 +1,189 @@
+"""Every error that vdso raises on its own account: one class a situation, each with a hint that says what to try.
+
+The command line prints `vdso: message` and the hint below it, and exits with `exit_code`. Imports nothing: `vdso run` pays
+for each import.
+"""
+
+
+class VdsoError(Exception):
+    """Something that vdso cannot do, said in one line that names the thing.
+
+    `hint` says what to try, and may be empty. `exit_code` is the command line's: 125 as with env, nohup and timeout, for
+    a failure that is neither the command's nor one that has a code of its own.
+    """
+
+    exit_code = 125
+    default_hint = ""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+
+# ---- What was asked for ----
+
+
+class UsageError(VdsoError):
+    """The command line, or an argument, says something that cannot be meant."""
+
+    exit_code = 2
+
+
+class BadWhen(UsageError):
+    """A point in time that cannot be read, or that no clock can show."""
+
+    default_hint = "such as 2030-01-01T00:00:00Z, 2030-01-01, '2030-01-01 12:00', or @1893456000"
+
+
+class BadDuration(UsageError):
+    """A duration that cannot be read."""
+
+    default_hint = "such as +1000d, -2h30m, +90s or 1.5h; the units are w d h m s ms us ns"
+
+
+# ---- The command ----
+
+
+class CommandNotFound(VdsoError):
+    """There is no such program, at the path given or along PATH."""
+
+    exit_code = 127
+
+    def __init__(self, command: str, hint: str | None = None) -> None:
+        super().__init__(f"{command}: command not found", hint)
+        self.command = command
+
+
+class CommandNotExecutable(VdsoError):
+    """The program is there and cannot be executed."""
+
+    exit_code = 126
+
+    def __init__(self, command: str, reason: str = "permission denied", hint: str | None = None) -> None:
+        super().__init__(f"{command}: {reason}", hint)
+        self.command = command
+
+
+# ---- The swap ----
+
+
+class SwapError(VdsoError):
+    """The program cannot be given our image. Codes below 125 tell the reasons apart."""
+
+
+class PtraceRefused(SwapError):
+    """The kernel or the container does not let us trace the program, which the swap takes."""
+
+    exit_code = 120
+    default_hint = (
+        "see /proc/sys/kernel/yama/ptrace_scope (2 wants CAP_SYS_PTRACE, 3 refuses everyone); "
+        "in a container: docker run --cap-add SYS_PTRACE"
+    )
+
+
+class SeccompRefused(SwapError):
+    """The filter by which execs are followed cannot be installed."""
+
+    exit_code = 119
+    default_hint = "try --no-follow; in a container: docker run --security-opt seccomp=unconfined"
+
+
+class SealedMappings(SwapError):
+    """The kernel has sealed its pages (mseal), so that ours cannot take their place."""
+
+    exit_code = 118
+    default_hint = "without --strict-swap the program runs on the host's clock; CONFIG_MSEAL_SYSTEM_MAPPINGS seals them"
+
+
+class NoVdso(SwapError):
+    """The kernel gives its processes no vDSO."""
+
+    exit_code = 117
+    default_hint = "see /proc/cmdline for vdso=0; programs that find no vDSO use none, ours neither"
+
+
+class CounterRefused(SwapError):
+    """The CPUs' counter cannot be a clock here, so `--clock tsc` is not possible."""
+
+    exit_code = 116
+    default_hint = "use --clock kernel, the default"
+
+
+class HelperMissing(SwapError):
+    """A file that belongs to the package is not where it was installed, or cannot be executed."""
+
+    exit_code = 115
+    default_hint = "install the package again"
+
+
+class KeeperFailed(SwapError):
+    """The keeper of a tsc clock did not start, or ended at once."""
+
+    exit_code = 114
+    default_hint = "use --clock kernel, which needs no keeper"
+
+
+class UnsupportedMachine(SwapError):
+    """No clock image for this architecture or operating system."""
+
+    exit_code = 113
+    default_hint = "vdso runs on Linux, on x86-64"
+
+
+# ---- Pages ----
+
+
+class PageError(VdsoError):
+    """Something about a page."""
+
+
+class PageNotThere(PageError):
+    """There is no page, or none that this version reads."""
+
+
+class PageNeverWritten(PageError):
+    """The page is there and has had no record yet."""
+
+    def __init__(self, message: str = "the page has never been written", hint: str | None = None) -> None:
+        super().__init__(message, hint)
+
+
+class PageStale(PageError):
+    """The newest record is whole, and its writer's heartbeat is older than was asked for.
+
+    `version` and `record` are what was read.
+    """
+
+    def __init__(self, version: int, record: bytes, hint: str | None = None) -> None:
+        super().__init__(f"the page's version {version} is stale: its writer's heart has stopped", hint)
+        self.version = version
+        self.record = record
+
+
+class PageLapped(PageError):
+    """The writer went round all slots during each of many tries."""
+
+    default_hint = "a page with more slots gives its readers more time"
+
+    def __init__(self, message: str = "the page's writer is faster than this reader", hint: str | None = None) -> None:
+        super().__init__(message, hint)
+
+
+class PageBusy(PageError):
+    """The page has a writer already; `pid` says which process, 0 when it was gone before it could be asked."""
+
+    def __init__(self, pid: int, hint: str | None = None) -> None:
+        super().__init__(f"the page has a writer: process {pid}", hint)
+        self.pid = pid
+
+
+class ForkedWriter(PageError):
+    """This process was forked by a page's writer, and a page has one."""
+
+    default_hint = "open the writer in the process that writes"
+
+    def __init__(
+        self, message: str = "a forked child of a page's writer may not write it", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint)
