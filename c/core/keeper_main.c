@@ -1,0 +1,186 @@
+/*
+ * vdso-keeper --page FD --offset-sec N --offset-nsec N --life FD --ready FD
+ *
+ * Keeps the clock page that is open (for writing) at one descriptor until another says that nobody is left. Says "ok", or in
+ * one line why not, on the third. Exits 0 when it is no longer needed, 2 when it was called wrongly, 3 when the counter
+ * cannot be trusted, 1 when anything else is in the way.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "counter.h"
+#include "keeper.h"
+
+enum { OK = 0, FAILED = 1, USAGE = 2, UNTRUSTED = 3 };
+
+/* All descriptors that the keeper has of its caller's, moved to 3, 4 and 5. */
+enum { PAGE = 3, LIFE = 4, READY = 5, AFTER = 6 };
+
+struct options {
+	int page, life, ready;
+	int64_t sec, nsec;
+};
+
+static bool number(const char *text, int64_t low, int64_t high, int64_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	*ret = strtoll(text, &end, 10);
+	return errno == 0 && *text != '\0' && *end == '\0' && *ret >= low && *ret <= high;
+}
+
+static bool parse(int argc, char **argv, struct options *ret)
+{
+	static const struct option known[] = {
+		{"page", required_argument, NULL, 'p'},       {"offset-sec", required_argument, NULL, 's'},
+		{"offset-nsec", required_argument, NULL, 'n'}, {"life", required_argument, NULL, 'l'},
+		{"ready", required_argument, NULL, 'r'},       {0},
+	};
+	int option;
+
+	opterr = 0;
+	*ret = (struct options){.page = -1, .life = -1, .ready = -1};
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		bool is_fd = option == 'p' || option == 'l' || option == 'r';
+		int64_t value;
+
+		if (option == '?' || !number(optarg, is_fd ? 0 : INT64_MIN, is_fd ? INT32_MAX : INT64_MAX, &value))
+			return false;
+		switch (option) {
+		case 'p': ret->page = (int)value; break;
+		case 's': ret->sec = value; break;
+		case 'n': ret->nsec = value; break;
+		case 'l': ret->life = (int)value; break;
+		case 'r': ret->ready = (int)value; break;
+		}
+	}
+	return optind == argc && ret->page >= 0 && ret->life >= 0 && ret->ready >= 0;
+}
+
+/* Nothing of the caller's is kept but the three: an open pipe or terminal would hang whoever waits for its end. */
+static bool keep_descriptors(struct options *o)
+{
+	int *wanted[] = {&o->page, &o->life, &o->ready};
+	int null;
+
+	/* Above all places first, so that none is overwritten before it was moved. */
+	for (int i = 0; i < 3; i++) {
+		*wanted[i] = fcntl(*wanted[i], F_DUPFD_CLOEXEC, 64);
+		if (*wanted[i] < 0)
+			return false;
+	}
+	for (int i = 0; i < 3; i++)
+		if (dup3(*wanted[i], PAGE + i, O_CLOEXEC) < 0)
+			return false;
+	if (syscall(SYS_close_range, AFTER, ~0u, 0) != 0)
+		for (int fd = AFTER; fd < 65536; fd++)
+			close(fd);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 3; fd++)
+		if (null >= 0)
+			dup2(null, fd);
+		else
+			close(fd);
+	if (null > 2)
+		close(null);
+	return true;
+}
+
+/* Out of the way of the terminal's signals, of unmounting, and of the eye. */
+static void stand_aside(void)
+{
+	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+	sigset_t none;
+
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	prctl(PR_SET_NAME, "vdso-keeper");
+	if (chdir("/") != 0) {
+		/* Stays where it is, which then cannot be unmounted meanwhile. */
+	}
+}
+
+static void say(const char *line)
+{
+	/* Nobody may be listening any more. */
+	ssize_t written = write(READY, line, strlen(line));
+
+	if (written >= 0)
+		written = write(READY, "\n", 1);
+	(void)written;
+	close(READY);
+}
+
+static int start(struct vdso_keeper *keeper, struct vdso_source *source, struct vdso_page *page, const struct options *o,
+		 char *reason, size_t size)
+{
+	struct vdso_counter_trust trust;
+	int err = vdso_page_open_writer(PAGE, 0, page);
+
+	if (err == -EBUSY) {
+		snprintf(reason, size, "the page has a keeper already: process %d", (int)vdso_page_holder(PAGE));
+		return FAILED;
+	}
+	if (err == 0 && (page->header->record_size != sizeof(struct vdso_clock_record) ||
+			 page->header->schema_hash != VDSO_CLOCK_SCHEMA))
+		err = -EBADMSG;
+	if (err != 0) {
+		snprintf(reason, size, "the clock page cannot be written: %s", strerror(-err));
+		return FAILED;
+	}
+	err = vdso_source_init(source);
+	if (err != 0) {
+		snprintf(reason, size, "no timer can be had: %s", strerror(-err));
+		return FAILED;
+	}
+	vdso_keeper_init(keeper, source, page, o->sec, o->nsec);
+	err = vdso_keeper_prepare(keeper);
+	if (err == 0) {
+		/* While the clocks run on towards the second look. */
+		vdso_counter_trust(&trust);
+		if (!trust.trusted) {
+			snprintf(reason, size, "%s", trust.reason);
+			return UNTRUSTED;
+		}
+		err = vdso_keeper_start(keeper);
+	}
+	if (err != 0) {
+		snprintf(reason, size, "%s", keeper->reason[0] != '\0' ? keeper->reason : strerror(-err));
+		return UNTRUSTED;
+	}
+	return OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct vdso_source source = {.step_fd = -1};
+	struct vdso_page page = {.fd = -1};
+	struct vdso_keeper keeper;
+	struct options options;
+	char reason[192];
+	int status;
+
+	if (!parse(argc, argv, &options) || !keep_descriptors(&options))
+		return USAGE;
+	stand_aside();
+	status = start(&keeper, &source, &page, &options, reason, sizeof(reason));
+	say(status == OK ? "ok" : reason);
+	if (status == OK)
+		vdso_keeper_run(&keeper, LIFE);
+	vdso_page_close(&page);
+	vdso_source_deinit(&source);
+	return status;
+}

@@ -1,0 +1,387 @@
+#include "page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READ_TRIES 100000u
+#define NS_PER_S INT64_C(1000000000)
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+static int shape_check(uint64_t slots, uint64_t record_size)
+{
+	if (slots < 2 || slots > VDSO_SLOTS_MAX || (slots & (slots - 1)) != 0)
+		return -EINVAL;
+	if (record_size == 0 || record_size > VDSO_RECORD_MAX || record_size % 8 != 0)
+		return -EINVAL;
+	return 0;
+}
+
+static uint64_t round_to_pages(uint64_t bytes)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return (bytes + page - 1) / page * page;
+}
+
+int vdso_page_create(int fd, off_t offset, const struct vdso_page_shape *shape)
+{
+	struct vdso_page_header header = {
+		.magic = VDSO_PAGE_MAGIC,
+		.format = VDSO_PAGE_FORMAT,
+		.slots = shape->slots,
+		.record_size = shape->record_size,
+		.fields_offset = shape->fields_offset,
+		.fields_size = shape->fields_size,
+		.schema_hash = shape->schema_hash,
+	};
+	uint64_t magic = 0, end;
+	struct stat st;
+	int err = shape_check(shape->slots, shape->record_size);
+
+	if (err != 0)
+		return err;
+	if (offset < 0 || (uint64_t)offset != round_to_pages((uint64_t)offset))
+		return -EINVAL;
+	header.slot_stride = vdso_slot_stride(shape->record_size);
+	header.page_size = vdso_page_size(shape->slots, shape->record_size);
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (pread(fd, &magic, sizeof(magic), offset) == sizeof(magic) && magic == VDSO_PAGE_MAGIC)
+		return -EEXIST;
+	/* To a whole page: mappings are made in pages, and the zeroes behind the last slot must be the file's own. */
+	end = (uint64_t)offset + round_to_pages(header.page_size);
+	if ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0)
+		return -errno;
+	if (pwrite(fd, &header, VDSO_LINE, offset) != (ssize_t)VDSO_LINE)
+		return errno != 0 ? -errno : -EIO;
+	return 0;
+}
+
+int vdso_page_create_memfd(const char *name, const struct vdso_page_shape *shape, int *ret)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	err = vdso_page_create(fd, 0, shape);
+	if (err == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+		err = -errno;
+	if (err != 0) {
+		close(fd);
+		return err;
+	}
+	*ret = fd;
+	return 0;
+}
+
+int vdso_page_check(int fd, off_t offset, struct vdso_page_header *ret)
+{
+	struct vdso_page_header header = {0};
+	uint64_t room;
+	struct stat st;
+
+	if (offset < 0 || (uint64_t)offset != round_to_pages((uint64_t)offset))
+		return -EINVAL;
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (st.st_size < offset || (uint64_t)(st.st_size - offset) < sizeof(header))
+		return -ENODATA;
+	if (pread(fd, &header, sizeof(header), offset) != (ssize_t)sizeof(header))
+		return -EIO;
+	if (header.magic != VDSO_PAGE_MAGIC)
+		return -EBADMSG;
+	if (header.format != VDSO_PAGE_FORMAT)
+		return -EPROTONOSUPPORT;
+	if (shape_check(header.slots, header.record_size) != 0 ||
+	    header.slot_stride != vdso_slot_stride(header.record_size) ||
+	    header.page_size != vdso_page_size(header.slots, header.record_size))
+		return -EBADMSG;
+	room = (uint64_t)(st.st_size - offset);
+	if (header.page_size > room)
+		return -EOVERFLOW;
+	if (header.fields_offset != 0) {
+		/* Counted from the header and possibly before it: the sum may wrap, the place may not leave the file. */
+		uint64_t start = (uint64_t)offset + header.fields_offset;
+
+		if (start > (uint64_t)st.st_size || header.fields_size > (uint64_t)st.st_size - start)
+			return -EOVERFLOW;
+	}
+	*ret = header;
+	return 0;
+}
+
+/* When the process began, in ticks since boot: tells a pid from its reuse. 0: there is no such process. */
+static uint64_t process_start(pid_t pid)
+{
+	char path[32], text[1024], *field;
+	ssize_t size;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	size = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (size <= 0)
+		return 0;
+	text[size] = '\0';
+	field = strrchr(text, ')'); /* the name before it may hold anything */
+	for (int i = 2; field != NULL && i < 22; i++) {
+		field = strchr(field, ' ');
+		if (field != NULL)
+			field++;
+	}
+	return field != NULL ? strtoull(field, NULL, 10) : 0;
+}
+
+static int map(int fd, off_t offset, int protection, struct vdso_page *ret)
+{
+	struct vdso_page_header header;
+	int err = vdso_page_check(fd, offset, &header);
+	void *at;
+
+	if (err != 0)
+		return err;
+	ret->size = (size_t)round_to_pages(header.page_size);
+	at = mmap(NULL, ret->size, protection, MAP_SHARED, fd, offset);
+	if (at == MAP_FAILED)
+		return -errno;
+	ret->header = at;
+	return 0;
+}
+
+static void *futex_word(const struct vdso_page_header *header)
+{
+	const char *word = (const char *)&header->head;
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	word += 4;
+#endif
+	return (void *)(uintptr_t)word;
+}
+
+static void wake_all(const struct vdso_page_header *header)
+{
+	syscall(SYS_futex, futex_word(header), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static int lock(int fd, short type)
+{
+	struct flock range = {.l_type = type, .l_whence = SEEK_SET};
+
+	if (fcntl(fd, F_SETLK, &range) == 0)
+		return 0;
+	return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+}
+
+/* Marks this process, and none of its children, as the one that may write. */
+static int stay_here(struct vdso_page *page)
+{
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *at;
+
+	if (madvise(page->header, page->size, MADV_DONTFORK) != 0)
+		return -errno;
+	at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	if (madvise(at, size, MADV_WIPEONFORK) != 0) {
+		int err = -errno;
+
+		munmap(at, size);
+		return err;
+	}
+	page->here = at;
+	*page->here = 1;
+	return 0;
+}
+
+int vdso_page_open_writer(int fd, off_t offset, struct vdso_page *ret)
+{
+	struct vdso_page page = {.fd = fd};
+	uint64_t start = process_start(getpid());
+	int err = lock(fd, F_WRLCK);
+
+	if (err != 0)
+		return err;
+	err = map(fd, offset, PROT_READ | PROT_WRITE, &page);
+	if (err != 0)
+		goto unlock;
+	/* The lock does not tell two writers of one process apart; the signature does. And nothing may be unlocked here:
+	 * the lock is the other one's. */
+	if (atomic_load_explicit(&page.header->writer_pid, memory_order_relaxed) == (uint64_t)getpid() &&
+	    atomic_load_explicit(&page.header->writer_start, memory_order_relaxed) == start) {
+		munmap(page.header, page.size);
+		return -EBUSY;
+	}
+	err = stay_here(&page);
+	if (err != 0)
+		goto unmap;
+	atomic_store_explicit(&page.header->writer_start, start, memory_order_relaxed);
+	atomic_store_explicit(&page.header->writer_pid, (uint64_t)getpid(), memory_order_relaxed);
+	/* The predecessor may have died between its store of head and its wake. */
+	wake_all(page.header);
+	*ret = page;
+	return 0;
+unmap:
+	munmap(page.header, page.size);
+unlock:
+	lock(fd, F_UNLCK);
+	return err;
+}
+
+int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret)
+{
+	struct vdso_page page = {.fd = -1};
+	int err = map(fd, offset, PROT_READ, &page);
+
+	if (err == 0)
+		*ret = page;
+	return err;
+}
+
+static bool may_write(const struct vdso_page *page)
+{
+	return page->here != NULL && *page->here == 1;
+}
+
+void vdso_page_close(struct vdso_page *page)
+{
+	bool writer = page->here != NULL;
+	bool elsewhere = writer && !may_write(page);
+
+	if (page->header == NULL)
+		return;
+	if (writer && !elsewhere)
+		atomic_store_explicit(&page->header->writer_pid, 0, memory_order_relaxed);
+	/* In a forked child the mapping is not there, and its addresses may be somebody else's by now. */
+	if (!elsewhere)
+		munmap(page->header, page->size);
+	if (writer) {
+		munmap(page->here, (size_t)sysconf(_SC_PAGESIZE));
+		close(page->fd);
+	}
+	*page = (struct vdso_page){.fd = -1};
+}
+
+int vdso_page_reopen_readonly(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+pid_t vdso_page_holder(int fd)
+{
+	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	if (fcntl(fd, F_GETLK, &range) != 0)
+		return -errno;
+	return range.l_type == F_UNLCK ? 0 : range.l_pid;
+}
+
+bool vdso_page_writer_alive(const struct vdso_page *page)
+{
+	uint64_t pid = atomic_load_explicit(&page->header->writer_pid, memory_order_relaxed);
+	uint64_t start = atomic_load_explicit(&page->header->writer_start, memory_order_relaxed);
+
+	return pid != 0 && pid <= INT_MAX && process_start((pid_t)pid) == start;
+}
+
+int vdso_page_stage(struct vdso_page *page, const void *record)
+{
+	const uint64_t *words = record;
+	_Atomic uint64_t *slot;
+
+	if (!may_write(page))
+		return -EPERM;
+	slot = vdso_page_begin(page->header);
+	for (uint32_t i = 0; i < page->header->record_size / 8u; i++)
+		atomic_store_explicit(&slot[i], words[i], memory_order_relaxed);
+	return 0;
+}
+
+int vdso_page_finish(struct vdso_page *page, bool wake)
+{
+	if (!may_write(page))
+		return -EPERM;
+	vdso_page_commit(page->header);
+	if (wake)
+		wake_all(page->header);
+	return 0;
+}
+
+int vdso_page_publish(struct vdso_page *page, const void *record, bool wake)
+{
+	if (!may_write(page))
+		return -EPERM;
+	vdso_page_write(page->header, record);
+	if (wake)
+		wake_all(page->header);
+	return 0;
+}
+
+int vdso_page_beat(struct vdso_page *page, uint64_t now_ns)
+{
+	if (!may_write(page))
+		return -EPERM;
+	atomic_store_explicit(&page->header->heartbeat_ns, now_ns, memory_order_relaxed);
+	return 0;
+}
+
+enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_age_ns, void *record, uint64_t *version)
+{
+	enum vdso_read_status status;
+	int64_t beat;
+
+	if (page->header == NULL)
+		return VDSO_PAGE_NOT_THERE;
+	status = vdso_page_read(page->header, record, version, READ_TRIES);
+	if (status != VDSO_READ_OK || max_age_ns == 0)
+		return (enum vdso_page_answer)status;
+	beat = (int64_t)atomic_load_explicit(&page->header->heartbeat_ns, memory_order_relaxed);
+	if (beat != 0 && now_ns() - beat > (int64_t)max_age_ns)
+		return VDSO_PAGE_STALE;
+	return VDSO_PAGE_OK;
+}
+
+int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns)
+{
+	struct timespec deadline, *until = NULL;
+
+	if (timeout_ns >= 0) {
+		int64_t end = now_ns() + timeout_ns;
+
+		deadline = (struct timespec){.tv_sec = (time_t)(end / NS_PER_S), .tv_nsec = (long)(end % NS_PER_S)};
+		until = &deadline;
+	}
+	while (atomic_load_explicit(&page->header->head, memory_order_acquire) == seen) {
+		/* The bitset form takes an absolute deadline, so that spurious wakes do not prolong it. */
+		if (syscall(SYS_futex, futex_word(page->header), FUTEX_WAIT_BITSET, (uint32_t)seen, until, NULL,
+			    FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN)
+			continue;
+		return -errno;
+	}
+	return 0;
+}

@@ -1,0 +1,257 @@
+#include "transform.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define NSEC ((int64_t)VDSO_NSEC_PER_SEC)
+#define NSEC_SHIFTED ((uint64_t)VDSO_NSEC_PER_SEC << VDSO_COUNTER_SHIFT)
+#define PUBLISH_TRIES 200
+
+bool vdso_clock_is_wall(int id)
+{
+	return id == VDSO_ID_REALTIME || id == VDSO_ID_REALTIME_COARSE || id == VDSO_ID_REALTIME_ALARM || id == VDSO_ID_TAI;
+}
+
+int vdso_clock_base(int id)
+{
+	switch (id) {
+	case VDSO_ID_REALTIME_COARSE:
+	case VDSO_ID_REALTIME_ALARM:
+		return VDSO_ID_REALTIME;
+	case VDSO_ID_MONOTONIC_COARSE:
+		return VDSO_ID_MONOTONIC;
+	case VDSO_ID_BOOTTIME_ALARM:
+		return VDSO_ID_BOOTTIME;
+	default:
+		return id;
+	}
+}
+
+struct vdso_page_shape vdso_clock_shape(void)
+{
+	return (struct vdso_page_shape){
+		.slots = VDSO_CLOCK_SLOTS,
+		.record_size = sizeof(struct vdso_clock_record),
+		.schema_hash = VDSO_CLOCK_SCHEMA,
+	};
+}
+
+struct vdso_time vdso_time_add(struct vdso_time time, int64_t sec, int64_t nsec)
+{
+	int64_t rest = nsec % NSEC + (int64_t)time.nsec;
+
+	sec += nsec / NSEC;
+	if (rest < 0) {
+		rest += NSEC;
+		sec--;
+	} else if (rest >= NSEC) {
+		rest -= NSEC;
+		sec++;
+	}
+	return (struct vdso_time){.sec = time.sec + sec, .nsec = (uint64_t)rest};
+}
+
+int vdso_time_compare(struct vdso_time a, struct vdso_time b)
+{
+	if (a.sec != b.sec)
+		return a.sec < b.sec ? -1 : 1;
+	return a.nsec < b.nsec ? -1 : a.nsec > b.nsec;
+}
+
+uint64_t vdso_time_input(struct vdso_time time)
+{
+	return (uint64_t)time.sec * VDSO_NSEC_PER_SEC + time.nsec;
+}
+
+void vdso_record_identity(struct vdso_clock_record *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
+		if (vdso_clock_is_wall(id))
+			ret->clock[id].flags = VDSO_CLOCK_SETTABLE;
+}
+
+void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t nsec)
+{
+	struct vdso_time offset = vdso_time_add((struct vdso_time){0}, sec, nsec);
+
+	vdso_record_identity(record);
+	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
+		if (vdso_clock_is_wall(id)) {
+			record->clock[id].kind = VDSO_KIND_OFFSET;
+			record->clock[id].offset = offset;
+		}
+}
+
+struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in)
+{
+	int64_t elapsed = (int64_t)(in - line->in);
+	int64_t advance = (int64_t)(((__int128)elapsed * (__int128)line->rate) >> 32);
+
+	return vdso_time_add((struct vdso_time){.sec = line->sec, .nsec = line->nsec}, 0, advance);
+}
+
+struct vdso_time vdso_line_shifted(const struct vdso_line *line, uint64_t counter)
+{
+	uint64_t nsec = line->nsec + (counter - line->in) * line->rate;
+
+	return (struct vdso_time){.sec = line->sec + (int64_t)(nsec / NSEC_SHIFTED), .nsec = nsec % NSEC_SHIFTED};
+}
+
+struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counter)
+{
+	struct vdso_time time = vdso_line_shifted(line, counter);
+
+	time.nsec >>= VDSO_COUNTER_SHIFT;
+	return time;
+}
+
+static struct vdso_time at_least_floor(const struct vdso_clock *clock, struct vdso_time time)
+{
+	if (vdso_time_compare(clock->floor, time) <= 0)
+		return time;
+	if ((clock->flags & VDSO_CLOCK_SETTABLE) != 0 &&
+	    vdso_time_compare(clock->floor, vdso_time_add(time, 1, 0)) > 0)
+		return time;
+	return clock->floor;
+}
+
+struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso_time kernel, uint64_t counter)
+{
+	struct vdso_time moved = vdso_time_add(kernel, clock->offset.sec, (int64_t)clock->offset.nsec);
+	uint64_t in = vdso_time_input(kernel);
+
+	switch (clock->kind) {
+	case VDSO_KIND_OFFSET:
+		return moved;
+	case VDSO_KIND_LINE:
+		return vdso_line_kernel(&clock->line[(int64_t)(in - clock->takeover) >= 0], in);
+	case VDSO_KIND_COUNTER:
+		if (counter - clock->line[0].in < clock->span)
+			return vdso_line_counter(&clock->line[counter >= clock->takeover], counter);
+		return at_least_floor(clock, moved);
+	case VDSO_KIND_FLOOR:
+		return at_least_floor(clock, moved);
+	default:
+		return kernel;
+	}
+}
+
+static struct vdso_line line_from(struct vdso_time at, uint64_t in, uint64_t rate)
+{
+	return (struct vdso_line){.in = in, .sec = at.sec, .nsec = at.nsec, .rate = rate};
+}
+
+static bool pending(const struct vdso_clock *clock, uint64_t in)
+{
+	return clock->kind == VDSO_KIND_LINE && (int64_t)(in - clock->takeover) < 0;
+}
+
+int vdso_clock_set_rate(const struct vdso_clock *clock, uint64_t in, uint64_t rate, uint64_t lead,
+			struct vdso_clock *ret)
+{
+	struct vdso_clock next = *clock;
+
+	if (clock->kind == VDSO_KIND_OFFSET) {
+		struct vdso_time zero = {.sec = (int64_t)(in / VDSO_NSEC_PER_SEC), .nsec = in % VDSO_NSEC_PER_SEC};
+
+		next.kind = VDSO_KIND_LINE;
+		next.line[0] = line_from(vdso_time_add(zero, clock->offset.sec, (int64_t)clock->offset.nsec), in,
+					 VDSO_RATE_ONE);
+	} else if (clock->kind != VDSO_KIND_LINE) {
+		return -EINVAL;
+	} else if (!pending(clock, in)) {
+		next.line[0] = clock->line[1];
+	} else if (clock->takeover - in <= lead / 2) {
+		/* Some reader will be on its second line before anything published now is seen. */
+		return -EAGAIN;
+	}
+	next.takeover = in + lead;
+	next.line[1] = line_from(vdso_line_kernel(&next.line[0], next.takeover), next.takeover, rate);
+	*ret = next;
+	return 0;
+}
+
+/* Whether the mask has a clock that shows the time of `base`. */
+static bool names(uint32_t clocks, int base)
+{
+	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
+		if ((clocks >> id & 1) != 0 && vdso_clock_base(id) == base)
+			return true;
+	return false;
+}
+
+/* The record in force with the new rate, and how much is left, per base clock, until it must be visible. */
+static int prepare(const struct vdso_clock_record *old, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
+		   uint64_t lead, struct vdso_clock_record *ret, uint64_t *latest)
+{
+	*ret = *old;
+	for (int base = 0; base < (int)VDSO_CLOCK_IDS; base++) {
+		struct vdso_time now;
+		uint64_t in;
+		int err;
+
+		if (!names(clocks, base))
+			continue;
+		err = source->clock(source->context, base, &now);
+		if (err != 0)
+			return err;
+		in = vdso_time_input(now);
+		latest[base] = in + lead / 2;
+		for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++) {
+			const struct vdso_clock *clock = &old->clock[id];
+
+			if ((clocks >> id & 1) == 0 || vdso_clock_base(id) != base)
+				continue;
+			err = vdso_clock_set_rate(clock, in, rate, lead, &ret->clock[id]);
+			if (err != 0)
+				return err;
+			/* Forgetting a takeover is only good for as long as it is well ahead. */
+			if (pending(clock, in) && (int64_t)(clock->takeover - lead / 4 - latest[base]) < 0)
+				latest[base] = clock->takeover - lead / 4;
+		}
+	}
+	return 0;
+}
+
+static bool in_time(const struct vdso_source *source, uint32_t clocks, const uint64_t *latest)
+{
+	for (int base = 0; base < (int)VDSO_CLOCK_IDS; base++) {
+		struct vdso_time now;
+
+		if (names(clocks, base) && (source->clock(source->context, base, &now) != 0 ||
+					    (int64_t)(vdso_time_input(now) - latest[base]) > 0))
+			return false;
+	}
+	return true;
+}
+
+int vdso_clock_publish_rate(struct vdso_page *page, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
+			    uint64_t lead_ns)
+{
+	struct vdso_clock_record old, next;
+	uint64_t latest[VDSO_CLOCK_IDS] = {0};
+	uint64_t version;
+
+	if (lead_ns < VDSO_LEAD_NS || clocks == 0 || clocks >> VDSO_CLOCK_IDS != 0 ||
+	    page->header->record_size != sizeof(old))
+		return -EINVAL;
+	if (vdso_page_get(page, 0, &old, &version) != VDSO_PAGE_OK)
+		return -ENODATA;
+	for (int tries = 0; tries < PUBLISH_TRIES; tries++) {
+		int err = prepare(&old, source, clocks, rate, lead_ns, &next, latest);
+
+		if (err == -EAGAIN) {
+			source->sleep(source->context, lead_ns / 8);
+			continue;
+		}
+		if (err != 0)
+			return err;
+		err = vdso_page_stage(page, &next);
+		if (err != 0)
+			return err;
+		if (in_time(source, clocks, latest))
+			return vdso_page_finish(page, false);
+	}
+	return -ETIMEDOUT;
+}

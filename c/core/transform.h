@@ -1,0 +1,82 @@
+/*
+ * What a clock record says, and how a new one follows from the one in force.
+ *
+ * Arithmetic on records, and the publication of a change of rate. Where the time comes from is source.h's, how a record
+ * reaches its readers is page.h's. Functions return 0 or a negative errno unless they say otherwise.
+ */
+#ifndef VDSO_CORE_TRANSFORM_H
+#define VDSO_CORE_TRANSFORM_H
+
+#include <stdbool.h>
+
+#include "clock.h"
+#include "page.h"
+#include "source.h"
+
+#define VDSO_RATE_ONE (UINT64_C(1) << 32) /* VDSO_KIND_LINE's rate in 32.32 */
+
+/* Clock ids as the kernel's ABI numbers them (uapi/linux/time.h). */
+enum {
+	VDSO_ID_REALTIME = 0,
+	VDSO_ID_MONOTONIC = 1,
+	VDSO_ID_RAW = 4,
+	VDSO_ID_REALTIME_COARSE = 5,
+	VDSO_ID_MONOTONIC_COARSE = 6,
+	VDSO_ID_BOOTTIME = 7,
+	VDSO_ID_REALTIME_ALARM = 8,
+	VDSO_ID_BOOTTIME_ALARM = 9,
+	VDSO_ID_TAI = 11,
+};
+
+/* The clocks that tell the date. */
+bool vdso_clock_is_wall(int id);
+
+/* The clock whose time `id` shows: COARSE and ALARM clocks are other views of one that has a finer or simpler name. */
+int vdso_clock_base(int id);
+
+/* The shape of a page that holds a clock record. */
+struct vdso_page_shape vdso_clock_shape(void);
+
+/* time + sec + nsec; nsec may be negative and any size. */
+struct vdso_time vdso_time_add(struct vdso_time time, int64_t sec, int64_t nsec);
+int vdso_time_compare(struct vdso_time a, struct vdso_time b);
+
+/* As VDSO_KIND_LINE takes it: nanoseconds, modulo 2^64. */
+uint64_t vdso_time_input(struct vdso_time time);
+
+/* Every clock the kernel's own. */
+void vdso_record_identity(struct vdso_clock_record *ret);
+
+/* The wall clocks moved by sec and nsec (any sign), the others untouched. Offset 0 is an offset too, which can change. */
+void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t nsec);
+
+/* A line over a kernel clock's ns, rounded down. Right where the advance fits 63 bits of ns, as in the image. */
+struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in);
+
+/*
+ * A line over the counter, in VDSO_COUNTER_SHIFT'ed ns: the rest after the point is kept, so that a line can go on exactly
+ * where another one ends. nsec stays below VDSO_NSEC_PER_SEC << VDSO_COUNTER_SHIFT. For up to 64 s of advance.
+ */
+struct vdso_time vdso_line_shifted(const struct vdso_line *line, uint64_t counter);
+struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counter);
+
+/* What a reader that has both inputs at once would answer. */
+struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso_time kernel, uint64_t counter);
+
+/*
+ * A new rate (32.32) from `lead` ns after the input `in` on, continuing what `clock` says exactly. A takeover of `clock`
+ * that is still more than half a lead away is forgotten; a nearer one must be waited for (-EAGAIN). -EINVAL: the clock is
+ * not computed from the kernel's by a line or an offset.
+ */
+int vdso_clock_set_rate(const struct vdso_clock *clock, uint64_t in, uint64_t rate, uint64_t lead,
+			struct vdso_clock *ret);
+
+/*
+ * Publishes the rate for all clocks in the mask (bit = id). Looks at the time again before the record becomes visible, and
+ * starts over when less than half of the lead is left then. Clocks that show one time (vdso_clock_base) change at the same
+ * moment and must be named together. lead_ns of at least VDSO_LEAD_NS. -ETIMEDOUT: the machine is too busy for the lead.
+ */
+int vdso_clock_publish_rate(struct vdso_page *page, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
+			    uint64_t lead_ns);
+
+#endif
