@@ -1,8 +1,9 @@
 """The mechanism, in C: see c/binding, one file a type."""
 
-from typing_extensions import Buffer
 from types import TracebackType
 from typing import Self, final
+
+from typing_extensions import Buffer
 
 # constants.c: the layouts of c/include.
 LINE_BYTES: int
@@ -35,7 +36,7 @@ class Page:
 
     @classmethod
     def create(cls, name: str, record_size: int, *, slots: int = 4, schema_hash: int = 0) -> Self:
-        """An empty page in a new memfd. record_size in bytes, a multiple of 8; slots a power of two from 2 on."""
+        """An empty page in a new memfd. record_size in bytes, a multiple of 8; slots a power of two, from 2."""
     @classmethod
     def from_fd(cls, fd: int, /) -> Self:
         """The page that fd, which stays the caller's, has open. Raises errors.PageNotThere."""
@@ -57,7 +58,7 @@ class Page:
 
 @final
 class PageWriter:
-    """The page's one writer. Raises errors.PageBusy, whose `pid` says who writes; later errors.ForkedWriter."""
+    """The page's one writer. Raises errors.PageBusy, whose `pid` says who writes."""
 
     def __new__(cls, page: Page) -> Self: ...
     def write(self, record: Buffer, /, *, wake: bool = False) -> int:

@@ -65,4 +65,6 @@ def dispatch(arguments: list[str]) -> int:
         sys.stdout.write(f"vdso {__version__}\n")
         return 0
     what = "option" if word.startswith("-") else "command"
-    raise UsageError(f"no such {what}: {word}", "vdso --help lists them; to run a program: vdso run -- PROGRAM")
+    raise UsageError(
+        f"no such {what}: {word}", "vdso --help lists them; to run a program: vdso run -- PROGRAM"
+    )

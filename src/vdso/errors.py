@@ -1,15 +1,15 @@
-"""Every error that vdso raises on its own account: one class a situation, each with a hint that says what to try.
+"""Every error that vdso raises on its own account: one class a situation, with a hint that says what to try.
 
-The command line prints `vdso: message` and the hint below it, and exits with `exit_code`. Imports nothing: `vdso run` pays
-for each import.
+The command line prints `vdso: message` and the hint below it, and exits with `exit_code`. Imports nothing:
+`vdso run` pays for each import.
 """
 
 
 class VdsoError(Exception):
     """Something that vdso cannot do, said in one line that names the thing.
 
-    `hint` says what to try, and may be empty. `exit_code` is the command line's: 125 as with env, nohup and timeout, for
-    a failure that is neither the command's nor one that has a code of its own.
+    `hint` says what to try, and may be empty. `exit_code` is the command line's: 125, as with env, nohup and
+    timeout, for a failure that is neither the command's nor one that has a code of its own.
     """
 
     exit_code = 125
@@ -93,7 +93,9 @@ class SealedMappings(SwapError):
     """The kernel has sealed its pages (mseal), so that ours cannot take their place."""
 
     exit_code = 118
-    default_hint = "without --strict-swap the program runs on the host's clock; CONFIG_MSEAL_SYSTEM_MAPPINGS seals them"
+    default_hint = (
+        "without --strict-swap the program runs on the host's clock; CONFIG_MSEAL_SYSTEM_MAPPINGS seals them"
+    )
 
 
 class NoVdso(SwapError):
@@ -166,12 +168,14 @@ class PageLapped(PageError):
 
     default_hint = "a page with more slots gives its readers more time"
 
-    def __init__(self, message: str = "the page's writer is faster than this reader", hint: str | None = None) -> None:
+    def __init__(
+        self, message: str = "the page's writer is faster than this reader", hint: str | None = None
+    ) -> None:
         super().__init__(message, hint)
 
 
 class PageBusy(PageError):
-    """The page has a writer already; `pid` says which process, 0 when it was gone before it could be asked."""
+    """The page has a writer already; `pid` says which process, 0 when it had gone before we asked."""
 
     def __init__(self, pid: int, hint: str | None = None) -> None:
         super().__init__(f"the page has a writer: process {pid}", hint)

@@ -1,21 +1,21 @@
 """What people write for a point in time and for a length of time, as exact nanoseconds.
 
-Integers throughout: a float of seconds has lost the last 200 ns of today. No datetime either, which would cost `vdso run`
-an import and know no nanoseconds.
+Integers throughout: a float of seconds has lost the last 200 ns of today. No datetime either, which would cost
+`vdso run` an import and know no nanoseconds.
 """
 
 import time
+
+from vdso.errors import BadDuration, BadWhen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and collections.abc are imports too
     from collections.abc import Callable
 
-from vdso.errors import BadDuration, BadWhen
-
 NS_PER_S = 1_000_000_000
 
-# The years -2147481748 to 2147485547: what a broken-down time can name (struct tm counts years in an int). A time_t goes
-# further, and programs that print such times fail.
+# The years -2147481748 to 2147485547: what a broken-down time can name (struct tm counts years in an int). A
+# time_t goes further, and programs that print such times fail.
 FIRST_SECOND = -67_768_040_609_740_800
 LAST_SECOND = 67_768_036_191_676_799
 
@@ -37,9 +37,9 @@ _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 def parse_when(text: str) -> int:
     """A point in time, as REALTIME ns since 1970-01-01T00:00:00Z.
 
-    `2030-01-01T12:00:00.5Z` (also with a blank for the T, without seconds, with a comma), with an offset `+02:00`, or with
-    neither: then it is the local zone's, as `date` takes it. A date alone is its midnight. `@1893456000.25` is seconds
-    since 1970. Raises BadWhen.
+    `2030-01-01T12:00:00.5Z` (also with a blank for the T, without seconds, with a comma), with an offset `+02:00`,
+    or with neither: then it is the local zone's, as `date` takes it. A date alone is its midnight.
+    `@1893456000.25` is seconds since 1970. Raises BadWhen.
     """
     text = text.strip()
     if not text:
@@ -80,11 +80,15 @@ def _component(text: str, digits: str, unit: str, seen: set[int]) -> int:
     if not digits:
         raise BadDuration(f"not a duration: {text}")
     if not unit:
-        raise BadDuration(f"{digits} of what? a duration wants a unit: {text}", f"{digits}s for seconds, {digits}d for days")
+        raise BadDuration(
+            f"{digits} of what? a duration wants a unit: {text}", f"{digits}s for seconds, {digits}d for days"
+        )
     scale = _UNITS_NS.get(unit)
     if scale is None:
         if unit in ("y", "yr", "year", "years", "M", "mo", "mon", "month", "months"):
-            raise BadDuration(f"years and months have no fixed length: {text}", "365d, or 30d; or name the date with --at")
+            raise BadDuration(
+                f"years and months have no fixed length: {text}", "365d, or 30d; or name the date with --at"
+            )
         raise BadDuration(f"no such unit: {unit}", "the units are w d h m s ms us ns")
     if scale in seen:
         raise BadDuration(f"{unit} stands twice in {text}")
@@ -113,7 +117,8 @@ def _scaled(digits: str, scale: int, error: "Callable[[str], BadWhen | BadDurati
         raise error("a number of more than 100 digits")
     # Zeros at the end are no claim to be finer than a nanosecond.
     fraction = fraction.rstrip("0")
-    ns, rest = divmod(int(whole + fraction or "0") * scale, 10 ** len(fraction))
+    denominator: int = 10 ** len(fraction)
+    ns, rest = divmod(int(whole + fraction or "0") * scale, denominator)
     if rest:
         raise error("finer than a nanosecond")
     return ns
@@ -213,10 +218,14 @@ def _local(year: int, month: int, day: int, hour: int, minute: int, second: int,
     try:
         seconds = int(time.mktime((*wanted, 0, 0, -1)))
     except (OverflowError, ValueError):
-        raise BadWhen(f"the local zone cannot say when this is: {text}", "say it in UTC, with a Z at the end") from None
+        raise BadWhen(
+            f"the local zone cannot say when this is: {text}", "say it in UTC, with a Z at the end"
+        ) from None
     # In spring an hour is left out; mktime would silently take the one beside it.
     if tuple(time.localtime(seconds))[:6] != wanted:
-        raise BadWhen(f"there is no such time in the local zone: {text}", "say it in UTC, with a Z at the end")
+        raise BadWhen(
+            f"there is no such time in the local zone: {text}", "say it in UTC, with a Z at the end"
+        )
     return seconds
 
 
@@ -239,5 +248,7 @@ def _days_in_month(year: int, month: int) -> int:
 def _days(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01, in the calendar of today carried back."""
     before = year - 1
-    days = before * 365 + before // 4 - before // 100 + before // 400 + _DAYS_BEFORE_MONTH[month - 1] + day - 1
+    days = (
+        before * 365 + before // 4 - before // 100 + before // 400 + _DAYS_BEFORE_MONTH[month - 1] + day - 1
+    )
     return days - 719_162 + (1 if month > 2 and _is_leap(year) else 0)

@@ -8,20 +8,22 @@ import sys
 from vdso.errors import UsageError
 
 HELP = """\
-usage: vdso run [--clock kernel|tsc] [--at WHEN | --offset DURATION] [--no-follow] [--strict-swap] [--] COMMAND [ARG...]
+usage: vdso run [--clock kernel|tsc] [--at WHEN | --offset DURATION] [--no-follow] [--strict-swap]
+                [--] COMMAND [ARG...]
 
 Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO, and so whatever it starts.
 
-  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in the local
-                     zone; a date alone is its midnight; @1893456000 is seconds since 1970
+  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
+                     the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
   --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
   --clock kernel     compute the time from the kernel's own vDSO (default)
-  --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make system calls
+  --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make system
+                     calls
   --no-follow        leave the programs that COMMAND executes on the host's clock
   --strict-swap      do not start a program that cannot be given our image (else it runs, with a warning)
 
---at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or BOOTTIME. The
-host's clock stays as it is, and setting it is refused (EPERM).
+--at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or BOOTTIME.
+The host's clock stays as it is, and setting it is refused (EPERM).
 
 example:
   vdso run --at 2030-01-01T00:00:00Z -- date
@@ -32,7 +34,8 @@ not moved:
   sleeps and waits to an absolute REALTIME deadline, and timers set to one (a warning names the first)
   the times of files (stat), and what another process says over D-Bus or a socket
 
-exit status: COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 125 vdso's own
+exit status:
+  COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 125 vdso's own
 """
 
 USAGE_HINT = "vdso run --help shows how"
@@ -78,7 +81,9 @@ def parse(arguments: list[str]) -> Options:
                 position += 1
             values[name] = value
         elif equals or name not in ("--no-follow", "--strict-swap", "--help", "-h"):
-            raise UsageError(f"no such option: {word}", f"{USAGE_HINT}; the program's own options come after its name")
+            raise UsageError(
+                f"no such option: {word}", f"{USAGE_HINT}; the program's own options come after its name"
+            )
         elif name == "--no-follow":
             options.follow = False
         elif name == "--strict-swap":
