@@ -1,7 +1,7 @@
 """What people write for a point in time and for a length of time, as exact nanoseconds.
 
-Integers throughout: a float of seconds has lost the last 200 ns of today. No datetime either, which would cost
-`vdso run` an import and know no nanoseconds.
+Integers throughout: a float of seconds has lost the last 200 ns of today. No datetime either, which would
+cost `vdso run` an import and know no nanoseconds.
 """
 
 import time
@@ -37,8 +37,8 @@ _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 def parse_when(text: str) -> int:
     """A point in time, as REALTIME ns since 1970-01-01T00:00:00Z.
 
-    `2030-01-01T12:00:00.5Z` (also with a blank for the T, without seconds, with a comma), with an offset `+02:00`,
-    or with neither: then it is the local zone's, as `date` takes it. A date alone is its midnight.
+    `2030-01-01T12:00:00.5Z` (also with a blank for the T, without seconds, with a comma), with an offset
+    `+02:00`, or with neither: then it is the local zone's, as `date` takes it. A date alone is its midnight.
     `@1893456000.25` is seconds since 1970. Raises BadWhen.
     """
     text = text.strip()

@@ -17,13 +17,13 @@ Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO
                      the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
   --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
   --clock kernel     compute the time from the kernel's own vDSO (default)
-  --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make system
-                     calls
+  --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make
+                     system calls
   --no-follow        leave the programs that COMMAND executes on the host's clock
   --strict-swap      do not start a program that cannot be given our image (else it runs, with a warning)
 
---at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or BOOTTIME.
-The host's clock stays as it is, and setting it is refused (EPERM).
+--at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or
+BOOTTIME. The host's clock stays as it is, and setting it is refused (EPERM).
 
 example:
   vdso run --at 2030-01-01T00:00:00Z -- date

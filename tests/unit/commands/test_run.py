@@ -94,7 +94,7 @@ def test_help_and_version() -> None:
         "D-Bus",
     ):
         assert word in text
-    assert max(len(line) for line in text.splitlines()) <= 115
+    assert max(len(line) for line in text.splitlines()) <= 110
 
 
 def test_no_such_command() -> None:
