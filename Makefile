@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := build
-.PHONY: build tools test test-c check soak demo bench clean FORCE
+.PHONY: build tools programs-c test test-c check soak demo bench clean FORCE
 .DELETE_ON_ERROR:
+# Two pips in one environment would tread on each other; ninja uses the cores all the same.
+.NOTPARALLEL:
 SHELL := /bin/sh
 
 ifneq ($(filter-out clean,$(or $(MAKECMDGOALS),build)),)
@@ -46,25 +48,25 @@ $(VENV)/dev: pyproject.toml | $(VENV)/made
 
 tools: $(VENV)/dev
 
-build/c/build.ninja: | $(VENV)/made
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson setup build/c -Dtests=true -Dwerror=true -Dwarning_level=2
-
-test-c: build/c/build.ninja
+# Configured anew each time, which takes a second: a C file that has appeared is not something that ninja would see.
+programs-c: | $(VENV)/made
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson setup $(if $(wildcard build/c/build.ninja),--reconfigure) build/c \
+		-Dtests=true -Dwerror=true -Dwarning_level=2 >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
+
+test-c: programs-c
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson test -C build/c --no-rebuild --print-errorlogs
 
 test: build tools
 	$(MAKE) --no-print-directory test-c
 	$(BIN)/python -W error -m pytest
 
-check: build tools build/c/build.ninja
+check: build tools programs-c
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
 
-soak: build tools build/c/build.ninja
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson compile -C build/c
+soak: build tools programs-c
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson test -C build/c --no-rebuild --verbose --timeout-multiplier 0 --test-args=--soak
 	$(BIN)/python -W error -m pytest -m soak
 

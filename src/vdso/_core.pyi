@@ -36,7 +36,7 @@ class Page:
 
     @classmethod
     def create(cls, name: str, record_size: int, *, slots: int = 4, schema_hash: int = 0) -> Self:
-        """An empty page in a new memfd. record_size: bytes, a multiple of 8; slots: a power of two, from 2."""
+        """An empty page in a new memfd. record_size: bytes, a multiple of 8; slots: a power of two."""
     @classmethod
     def from_fd(cls, fd: int, /) -> Self:
         """The page that fd, which stays the caller's, has open. Raises errors.PageNotThere."""
