@@ -36,7 +36,7 @@ $(VENV)/made:
 
 $(VENV)/built: $(VENV)/made $(SOURCES)
 	mkdir -p build/wheel
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=build/wheel .
 	@echo '$(SOURCES)' >$(VENV)/sources
 	@touch $@
 

@@ -178,8 +178,8 @@ def test_lapped(page: _core.Page) -> None:
 # ---- Many processes ----
 
 
-def read_against_a_writer(page: _core.Page, seconds: float) -> tuple[int, int]:
-    """(reads, versions seen), each read whole, never going back."""
+def read_against_a_writer(page: _core.Page, versions: int, seconds: float) -> tuple[int, int]:
+    """(reads, versions seen), each read whole, never going back; for so many versions and so long at least."""
     script = (
         f"words = {WORDS}\nwriter = _core.PageWriter(page)\nprint('ready', flush=True)\nversion = 0\n"
         "while True:\n"
@@ -192,8 +192,10 @@ def read_against_a_writer(page: _core.Page, seconds: float) -> tuple[int, int]:
         assert first_line(process) == "ready"
         while reader.head == 0:
             time.sleep(0.001)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        start = time.monotonic()
+        # Where both have one core between them, few reads find anything new.
+        while (elapsed := time.monotonic() - start) < seconds or seen < versions:
+            assert elapsed < seconds + 60, f"{seen} versions seen"
             for _ in range(1000):
                 version, data = reader.read()
                 assert whole(data) == version
@@ -205,17 +207,14 @@ def read_against_a_writer(page: _core.Page, seconds: float) -> tuple[int, int]:
 
 
 def test_no_torn_record_between_processes(page: _core.Page) -> None:
-    reads, seen = read_against_a_writer(page, 2.0)
-    assert reads >= 10_000
-    # Else nothing was written while we read, and the test has shown nothing.
-    assert seen > 1_000
+    reads, _ = read_against_a_writer(page, 500, 1.0)
+    assert reads >= 1_000
 
 
 @pytest.mark.soak
 def test_no_torn_record_for_a_minute(page: _core.Page) -> None:
-    reads, seen = read_against_a_writer(page, 60.0)
+    reads, seen = read_against_a_writer(page, 10_000, 60.0)
     print(f"{reads} reads, {seen} versions, none torn")
-    assert seen > 30_000
 
 
 def test_a_second_writer_is_refused_by_the_pid_of_the_first(page: _core.Page) -> None:
