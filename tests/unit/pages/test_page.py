@@ -179,7 +179,7 @@ def test_lapped(page: _core.Page) -> None:
 
 
 def read_against_a_writer(page: _core.Page, versions: int, seconds: float) -> tuple[int, int]:
-    """(reads, versions seen), each read whole, never going back; for so many versions and so long at least."""
+    """(reads, versions seen), each read whole, never going back; for at least so many versions and so long."""
     script = (
         f"words = {WORDS}\nwriter = _core.PageWriter(page)\nprint('ready', flush=True)\nversion = 0\n"
         "while True:\n"
