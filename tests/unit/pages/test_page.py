@@ -179,7 +179,7 @@ def test_lapped(page: _core.Page) -> None:
 
 
 def read_against_a_writer(page: _core.Page, versions: int, seconds: float) -> tuple[int, int]:
-    """(reads, versions seen), each read whole, never going back; for at least so many versions and so long."""
+    """(reads, versions seen), each read whole, none going back; for at least so many versions, so long."""
     script = (
         f"words = {WORDS}\nwriter = _core.PageWriter(page)\nprint('ready', flush=True)\nversion = 0\n"
         "while True:\n"
