@@ -6,6 +6,8 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_clock,
 	vdso_add_page,
 	vdso_add_clockpage,
+	vdso_add_image,
+	vdso_add_launch,
 };
 
 int vdso_add_type(PyObject *module, PyType_Spec *spec)

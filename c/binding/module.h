@@ -14,6 +14,8 @@
 int vdso_add_clock(PyObject *module);
 int vdso_add_clockpage(PyObject *module);
 int vdso_add_constants(PyObject *module);
+int vdso_add_image(PyObject *module);
+int vdso_add_launch(PyObject *module);
 int vdso_add_page(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */

@@ -1,8 +1,8 @@
 /*
  * The swap, carried out inside the process before its first instruction.
  *
- * The follower stops a program once, at its exec, leaves an order in the unused tail of the kernel's image together with a
- * few instructions (c/core/bootstrap), points the program there and lets it go. From then on the process needs nobody:
+ * The follower stops a program once, at its exec, leaves an order below its stack and a few instructions (c/core/bootstrap.S) in
+ * the unused tail of the kernel's image, points the program there and lets it go. From then on the process needs nobody:
  * a follower that is killed now leaves nothing half done. Everything of ours is mapped and checked first; then the
  * kernel's pages are moved aside, keeping their distances, so that its functions go on working; then ours stand where
  * they were. A step that fails is undone and the program runs as if untouched.
@@ -34,7 +34,8 @@ enum {
 	E_INVAL = 22,
 };
 
-/* In rax and rdx. image 0: nothing was changed, and `entry` is the errno. */
+/* In rax and rdx. image 0: nothing was changed, and `entry` is the errno. image `here`: the same, but there is no bootstrap
+ * to return to, and this copy stays. */
 struct landed {
 	uint64_t image;
 	uint64_t entry;
@@ -55,6 +56,12 @@ static inline bool failed(uint64_t address)
 	return address > (uint64_t)-4096;
 }
 
+/* 0, or the negative errno that came in the place of an address. */
+static __attribute__((noinline)) uint64_t error_of(uint64_t address)
+{
+	return failed(address) ? address : 0;
+}
+
 static uint64_t map(uint64_t at, uint64_t size, long prot, long flags, long fd)
 {
 	return (uint64_t)call(ARCH_NR_MMAP, at, size, prot, flags, fd);
@@ -71,7 +78,7 @@ static uint64_t move(uint64_t from, uint64_t size, uint64_t to)
 	return (uint64_t)call(ARCH_NR_MREMAP, from, size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
 }
 
-/* Moves the kernel's pieces, all or none. The order itself lies in the last of them. 0 or a negative errno. */
+/* Moves the kernel's pieces, all or none. 0 or a negative errno. */
 static long move_kernel(const struct vdso_order *order, uint64_t from, uint64_t to)
 {
 	uint32_t pieces = order->pieces;
@@ -80,7 +87,6 @@ static long move_kernel(const struct vdso_order *order, uint64_t from, uint64_t 
 		uint32_t offset = order->piece[i].offset;
 		uint64_t moved = move(from + offset, order->piece[i].size, to + offset);
 
-		/* The order is in the image, the last piece: still readable where it was, or no longer needed. */
 		if (!failed(moved))
 			continue;
 		while (i-- > 0)
@@ -106,6 +112,21 @@ static void choose_functions(struct vdso_process *process, const struct vdso_ord
 	for (uint32_t i = 0; i < VDSO_FN_COUNT; i++)
 		if (kernel_image != 0 && order->function[i] != 0)
 			process->function[i] = kernel_image + order->function[i];
+}
+
+/* Puts back the program's own code, where the bootstrap had no other place. Never writable and executable at once: we run
+ * in pages of our own by now. */
+static long uncover(const struct vdso_order *order)
+{
+	uint64_t first = order->covered & -(uint64_t)VDSO_PAGE_BYTES;
+	uint64_t size = order->covered + order->covered_size - first;
+	long error = call(ARCH_NR_MPROTECT, first, size, PROT_READ | PROT_WRITE, 0, 0);
+
+	if (error != 0)
+		return error;
+	for (uint64_t i = 0; i < order->covered_size; i++)
+		((uint8_t *)order->covered)[i] = order->covered_bytes[i];
+	return call(ARCH_NR_MPROTECT, first, size, PROT_READ | PROT_EXEC, 0, 0);
 }
 
 static bool clock_page_fits(const struct vdso_page_header *page)
@@ -158,7 +179,9 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	uint64_t room = in_place ? area_size : VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
 
 	spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	error = failed(clock) ? clock : failed(own) ? own : failed(spot) ? spot : 0;
+	if (order->covered_size != 0 && uncover(order) != 0)
+		call(ARCH_NR_EXIT_GROUP, VDSO_STRICT_STATUS, 0, 0, 0, 0); /* no program is left to run */
+	error = error_of(clock) | error_of(own) | error_of(spot);
 	if (error == 0 && !clock_page_fits((const struct vdso_page_header *)clock))
 		error = (uint64_t)-E_INVAL;
 	if (error != 0)
@@ -168,7 +191,6 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 		long moved = move_kernel(order, area, spot);
 
 		if (moved == 0) {
-			order = (struct vdso_order *)((uint64_t)order - area + spot);
 			image = kernel_image;
 			kernel_image = kernel_image - area + spot;
 		} else if (moved == -E_PERM) { /* sealed: leave them, and stand elsewhere */
@@ -176,7 +198,7 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 			in_place = false;
 			room = VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
 			spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-			error = failed(spot) ? spot : 0;
+			error = error_of(spot);
 		} else {
 			error = (uint64_t)moved;
 		}
@@ -194,32 +216,17 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	process->image = image;
 	choose_functions(process, order, kernel_image, here);
 	error = (uint64_t)call(ARCH_NR_MPROTECT, own, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
-	if (error == 0) {
-		uint64_t at = map(image, VDSO_IMAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, image_fd);
-
-		error = failed(at) ? at : 0;
-	}
-	if (error == 0) {
-		uint64_t at = move(clock, VDSO_CLOCK_BYTES, image - VDSO_DATA_BYTES);
-
-		error = failed(at) ? at : 0;
-		if (error == 0)
-			clock = at;
-	}
-	if (error == 0) {
-		uint64_t at = move(own, VDSO_PAGE_BYTES, image - VDSO_PAGE_BYTES);
-
-		error = failed(at) ? at : 0;
-		if (error == 0)
-			own = at;
-	}
+	if (error == 0)
+		error = error_of(map(image, VDSO_IMAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, image_fd));
+	if (error == 0)
+		error = error_of(move(clock, VDSO_CLOCK_BYTES, image - VDSO_DATA_BYTES));
+	if (error == 0)
+		error = error_of(move(own, VDSO_PAGE_BYTES, image - VDSO_PAGE_BYTES));
 	if (error == 0 && !in_place && !lead_auxv(stack, image))
 		error = (uint64_t)-E_INVAL;
 	if (error != 0 && in_place) {
-		/* The kernel's pages go back over whatever already stands in their place. */
-		unmap(clock, VDSO_CLOCK_BYTES);
-		unmap(own, VDSO_PAGE_BYTES);
-		clock = own = 0;
+		/* The kernel's pages go back, over whatever already stands in their place. */
+		unmap(image - VDSO_DATA_BYTES, VDSO_DATA_BYTES + VDSO_IMAGE_BYTES);
 		move_kernel(order, spot, area);
 		spot = 0;
 	}
@@ -236,5 +243,10 @@ untouched:
 	unmap(spot, room);
 	call(ARCH_NR_CLOSE, (uint64_t)image_fd, 0, 0, 0, 0);
 	call(ARCH_NR_CLOSE, (uint64_t)clock_fd, 0, 0, 0, 0);
-	return (struct landed){0, -error};
+	if (order->covered_size == 0)
+		return (struct landed){0, -error};
+	call(ARCH_NR_EXECVE, VDSO_ASK_PATH, VDSO_ASK_FAILED, (long)-error, 0, 0);
+	if (order->strict)
+		call(ARCH_NR_EXIT_GROUP, VDSO_STRICT_STATUS, 0, 0, 0, 0);
+	return (struct landed){here, entry};
 }

@@ -5,9 +5,14 @@
 #ifndef VDSO_PROCESS_H
 #define VDSO_PROCESS_H
 
-#include <stdint.h>
-
 #include "layout.h"
+
+#define VDSO_BOOTSTRAP_MAX 320 /* bytes of c/core/bootstrap.S, at the most */
+
+#ifndef __ASSEMBLER__
+
+#include <stddef.h>
+#include <stdint.h>
 
 #define VDSO_PROCESS_MAGIC 0x434f52504f534456u /* "VDSOPROC" */
 
@@ -39,35 +44,67 @@ struct vdso_process {
 /* Pieces of the kernel's area that are moved one by one: [vvar], [vvar_vclock], [vdso], and room for a later kernel's. */
 #define VDSO_MAX_PIECES 6u
 
-/* The order asks for the descriptors by an execve that no program makes: this path pointer, and what is wanted. */
-#define VDSO_ASK_PATH 0x76647364736f0001u
-#define VDSO_ASK_DESCRIPTORS 1u /* -> image | clock page << 20 | flags << 40; a negative errno: no swap */
-#define VDSO_ASK_FAILED 2u      /* third argument: the errno; nothing was changed */
-#define VDSO_ASK_ADOPT 3u       /* third argument: a session's clock page, for what the caller execs next */
+#endif
+
+/*
+ * What the bootstrap asks of the follower: an execve with a path that no program passes. The second argument says what,
+ * the third goes with it.
+ */
+#define VDSO_ASK_PATH 0x7664736f0a536b01
+#define VDSO_ASK_DESCRIPTORS 1 /* -> image | clock page << 20 | VDSO_PROCESS_* << 40; negative: no swap */
+#define VDSO_ASK_FAILED 2      /* with the errno: nothing was changed, and the program runs on the host's clock */
+#define VDSO_ASK_ADOPT 3       /* with a descriptor of a session's clock page, for what the caller execs next */
+
+#define VDSO_STRICT_STATUS 125 /* exit status of a program that may only run swapped, and could not be */
+
+/* Offsets that the bootstrap, which is assembly, reads. */
+#define VDSO_ORDER_ENTRY 0
+#define VDSO_ORDER_LANDING 8
+#define VDSO_ORDER_IMAGE_FD 16
+#define VDSO_ORDER_CLOCK_FD 20
+#define VDSO_ORDER_FLAGS 24
+#define VDSO_ORDER_STRICT 28
+
+#ifndef __ASSEMBLER__
 
 /* Ways of standing where the program's libc will look. */
 enum vdso_place {
-	VDSO_PLACE_MOVE, /* the kernel's pages are moved aside and ours take their place */
-	VDSO_PLACE_AUXV, /* ours stand elsewhere and AT_SYSINFO_EHDR leads to them: sealed, too small, or no vDSO */
+	VDSO_PLACE_MOVE = 0, /* the kernel's pages are moved aside and ours take their place */
+	VDSO_PLACE_AUXV = 1, /* ours stand elsewhere and AT_SYSINFO_EHDR leads to them: sealed, too small, or no vDSO */
 };
 
+/* What the follower leaves for the landing, on the stack well below the program's own. */
 struct vdso_order {
-	uint64_t entry;       /* the program's first instruction */
-	uint64_t stack;       /* its stack pointer there: argc, argv, envp, auxv */
-	uint64_t area;        /* first byte of the kernel's pages */
-	uint64_t area_size;   /* of them all together, the image last; 0: the kernel gave none */
-	uint64_t kernel_image;
-	uint32_t place;       /* enum vdso_place: MOVE may still become AUXV when the pages turn out to be sealed */
-	uint32_t strict;      /* end the process rather than run it on the host's clock */
-	int32_t image_fd;     /* -1: ask for both */
+	uint64_t entry;   /* the program's first instruction */
+	uint64_t landing; /* of the landing, from the image's first byte */
+	int32_t image_fd; /* -1: ask for both, and for the flags */
 	int32_t clock_fd;
-	uint32_t flags;       /* VDSO_PROCESS_* , when the descriptors are given here */
+	uint32_t flags;  /* VDSO_PROCESS_*, with the descriptors */
+	uint32_t strict; /* end the process rather than run it on the host's clock */
+	uint64_t stack;  /* the stack pointer at the entry: argc, argv, envp, auxv */
+	uint64_t area;   /* first byte of the kernel's pages */
+	uint64_t area_size;    /* of them all together; 0: the kernel gave none */
+	uint64_t kernel_image; /* in the area */
+	uint32_t place;        /* enum vdso_place; MOVE becomes AUXV when the pages turn out to be sealed */
 	uint32_t pieces;
 	struct {
 		uint32_t offset; /* from area */
 		uint32_t size;
 	} piece[VDSO_MAX_PIECES];
-	uint32_t function[VDSO_FN_COUNT + 1]; /* from kernel_image, 0: the kernel lacks it */
+	uint32_t function[VDSO_FN_COUNT + 1]; /* from kernel_image; 0: the kernel lacks it */
+	/* Where there is no vDSO the bootstrap stands on the program's own code, which the landing puts back. */
+	uint64_t covered;
+	uint64_t covered_size;
+	uint8_t covered_bytes[VDSO_BOOTSTRAP_MAX];
 };
 
+_Static_assert(offsetof(struct vdso_order, entry) == VDSO_ORDER_ENTRY &&
+		       offsetof(struct vdso_order, landing) == VDSO_ORDER_LANDING &&
+		       offsetof(struct vdso_order, image_fd) == VDSO_ORDER_IMAGE_FD &&
+		       offsetof(struct vdso_order, clock_fd) == VDSO_ORDER_CLOCK_FD &&
+		       offsetof(struct vdso_order, flags) == VDSO_ORDER_FLAGS &&
+		       offsetof(struct vdso_order, strict) == VDSO_ORDER_STRICT,
+	       "the bootstrap reads the order by these offsets");
+
+#endif
 #endif

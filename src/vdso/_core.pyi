@@ -1,7 +1,7 @@
 """The mechanism, in C: see c/binding, one file a type."""
 
 from types import TracebackType
-from typing import Self, final
+from typing import NoReturn, Self, final
 
 from typing_extensions import Buffer
 
@@ -107,3 +107,49 @@ class ClockPage:
     def fd(self) -> int: ...
     @property
     def reader_fd(self) -> int: ...
+
+# image.c
+@final
+class LocalImage:
+    """The clock image, mapped into this process beside the kernel's vDSO and reading that clock page."""
+
+    def __new__(cls, image_fd: int, clock_fd: int, flags: int = 0) -> Self: ...
+    def clock_ns(self, clock_id: int, /) -> int:
+        """What our clock_gettime gives, in ns. OSError as the system call would."""
+    @property
+    def functions(self) -> dict[str, int]:
+        """Addresses of our functions, by their unprefixed names."""
+    @property
+    def kernel(self) -> dict[str, int]:
+        """Addresses of the kernel's own, as far as it has them."""
+
+# launch.c
+FILTER_EXEC: int
+FILTER_DEADLINES: int
+FILTER_LAST: int
+FILTER_NONE: int
+LAUNCH_START: int
+LAUNCH_FILTER: int
+LAUNCH_HOLD: int
+
+def launch(
+    follower: str,
+    image_fd: int,
+    clock_fd: int,
+    filter: int,
+    life_fd: int,
+    counter: bool,
+    strict: bool,
+    command: list[str] | None,
+    /,
+) -> tuple[int, int, int]:
+    """(errno, step, wait status): of a command that was run, or of getting ready to exec one (None)."""
+
+def launch_apart(path: str, words: list[str], fds: list[int], /) -> None:
+    """Starts a program in a session of its own that is nobody's child. Raises OSError."""
+
+def adopt(clock_fd: int, /) -> int | None:
+    """Asks a follower above us to run our next exec on this page. None: there is none; else 0 or an errno."""
+
+def end_as(wait_status: int, /) -> NoReturn:
+    """Ends this process as that status says another one ended."""

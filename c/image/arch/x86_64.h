@@ -36,7 +36,9 @@ enum {
 	ARCH_NR_MREMAP = 25,
 	ARCH_NR_CLOSE = 3,
 	ARCH_NR_GETTIMEOFDAY = 96,
+	ARCH_NR_EXECVE = 59,
 	ARCH_NR_PRCTL = 157,
+	ARCH_NR_EXIT_GROUP = 231,
 	ARCH_NR_TIME = 201,
 	ARCH_NR_CLOCK_GETTIME = 228,
 	ARCH_NR_CLOCK_GETRES = 229,
@@ -73,9 +75,10 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 
 /*
  * The landing. In: rdi the order, rsi the descriptors, rdx where this copy of the image is mapped; on the program's own
- * stack, before its first instruction. vdso_land() answers with the base of the image in its final place (0: nothing was
- * changed, return the errno to the bootstrap) and the program's entry, and the bootstrap's return address is dropped. From the final place, unmap this first copy, clear the
- * registers as the kernel's exec leaves them, and go.
+ * stack, before its first instruction. vdso_land() answers with the base of the image in its final place and the program's
+ * entry: drop the bootstrap's return address, go on in the final place, unmap this first copy, clear the registers as the
+ * kernel's exec leaves them, and enter the program. Base 0: nothing was changed, return the errno to the bootstrap. Base
+ * still this copy's: enter the program without unmapping it.
  */
 #define ARCH_LANDING \
 	__asm__(".pushsection .text\n" \
@@ -93,6 +96,10 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	"	lea vdso_leave(%rip), %rcx\n" \
 	"	sub %rdi, %rcx\n" \
 	"	add %rax, %rcx\n" \
+	"	cmp %rdi, %rax\n" \
+	"	jne 2f\n" \
+	"	xor %edi, %edi\n" \
+	"2:" \
 	"	add $8, %rsp\n" \
 	"	jmp *%rcx\n" \
 	"1:	mov %rdx, %rax\n" \

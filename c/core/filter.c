@@ -1,0 +1,262 @@
+#include "filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+#define X32_BIT 0x40000000u
+#define I386_ARCH AUDIT_ARCH_I386
+
+/* x86-64's numbers; the x32 numbers are these with X32_BIT, but for the execs. */
+enum {
+	NR64_EXECVE = 59,
+	NR64_EXECVEAT = 322,
+	NRX32_EXECVE = 520,
+	NRX32_EXECVEAT = 545,
+	NR32_EXECVE = 11,
+	NR32_EXECVEAT = 358,
+};
+
+static const uint32_t clock_setters_64[] = {159 /* adjtimex */, 164 /* settimeofday */, 227 /* clock_settime */,
+					    305 /* clock_adjtime */};
+static const uint32_t clock_setters_32[] = {25 /* stime */,           79 /* settimeofday */,   124 /* adjtimex */,
+					    264 /* clock_settime */,  343 /* clock_adjtime */, 404 /* clock_settime64 */,
+					    405 /* clock_adjtime64 */};
+
+#define PROGRAM_MAX 160
+
+struct program {
+	struct sock_filter code[PROGRAM_MAX];
+	unsigned short length;
+};
+
+static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t yes, uint8_t no)
+{
+	p->code[p->length++] = (struct sock_filter){code, yes, no, k};
+}
+
+static void load(struct program *p, size_t offset)
+{
+	emit(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void answer(struct program *p, uint32_t action)
+{
+	emit(p, BPF_RET | BPF_K, action, 0, 0);
+}
+
+/* If the accumulator is `value`, answer. */
+static void answer_if(struct program *p, uint32_t value, uint32_t action)
+{
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+	answer(p, action);
+}
+
+static size_t argument(unsigned index) /* its low half */
+{
+	return offsetof(struct seccomp_data, args) + index * sizeof(uint64_t);
+}
+
+/* Jumps over `rule` when the accumulator is not `number`; what is emitted until close_rule() is the rule. */
+static unsigned short open_rule(struct program *p, uint32_t number)
+{
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, number, 0, 0);
+	return (unsigned short)(p->length - 1);
+}
+
+static void close_rule(struct program *p, unsigned short opened)
+{
+	answer(p, SECCOMP_RET_ALLOW);
+	p->code[opened].jf = (uint8_t)(p->length - opened - 1);
+}
+
+/* Falls through when (argument & mask) is not 0, else allows. */
+static void need_bits(struct program *p, unsigned index, uint32_t mask)
+{
+	load(p, argument(index));
+	emit(p, BPF_JMP | BPF_JSET | BPF_K, mask, 1, 0);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+/* Falls through when the pointer is not NULL, else allows. */
+static void need_pointer(struct program *p, unsigned index)
+{
+	load(p, argument(index));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+	load(p, argument(index) + 4);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+/* Falls through when the argument is a clock that an offset moves: REALTIME, REALTIME_ALARM or TAI; else allows. */
+static void need_wall_clock(struct program *p, unsigned index)
+{
+	load(p, argument(index));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 8, 2, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 11, 1, 0);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * Absolute deadlines, as far as the arguments show the clock. timer_settime's and timerfd_settime's do not: the follower
+ * looks the clock up.
+ */
+static void deadline_rules(struct program *p)
+{
+	unsigned short rule;
+
+	rule = open_rule(p, SYS_futex);
+	need_pointer(p, 3);
+	load(p, argument(1));
+	emit(p, BPF_ALU | BPF_AND | BPF_K, 0x7f, 0, 0); /* the command: without PRIVATE and CLOCK_REALTIME */
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 6, 5, 0);    /* LOCK_PI: always REALTIME */
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 9, 2, 0);    /* WAIT_BITSET */
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 11, 1, 0);   /* WAIT_REQUEUE_PI */
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 13, 0, 3);   /* LOCK_PI2 */
+	load(p, argument(1));
+	emit(p, BPF_JMP | BPF_JSET | BPF_K, 256, 0, 1); /* FUTEX_CLOCK_REALTIME */
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, SYS_clock_nanosleep);
+	need_bits(p, 1, 1); /* TIMER_ABSTIME */
+	need_wall_clock(p, 0);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, SYS_timer_settime);
+	need_bits(p, 1, 1); /* TIMER_ABSTIME */
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, SYS_timerfd_settime);
+	need_bits(p, 1, 1); /* TFD_TIMER_ABSTIME */
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, 449); /* futex_waitv */
+	need_pointer(p, 3);
+	need_wall_clock(p, 4);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, 455); /* futex_wait */
+	need_pointer(p, 4);
+	need_wall_clock(p, 5);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, SYS_mq_timedsend);
+	need_pointer(p, 4);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+
+	rule = open_rule(p, SYS_mq_timedreceive);
+	need_pointer(p, 4);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+}
+
+static void build(struct program *p, unsigned flags)
+{
+	const uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
+	const uint32_t notify = flags & VDSO_FILTER_EXEC ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW;
+	unsigned short other;
+
+	p->length = 0;
+	/* The architecture first: an i386 program's numbers, or int $0x80 in a 64-bit one, mean other calls. */
+	load(p, offsetof(struct seccomp_data, arch));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, I386_ARCH, 0, 0);
+	other = (unsigned short)(p->length - 1);
+	load(p, offsetof(struct seccomp_data, nr));
+	answer_if(p, NR32_EXECVE, notify);
+	answer_if(p, NR32_EXECVEAT, notify);
+	for (size_t i = 0; i < sizeof(clock_setters_32) / sizeof(clock_setters_32[0]); i++)
+		answer_if(p, clock_setters_32[i], refuse);
+	answer(p, SECCOMP_RET_ALLOW);
+	p->code[other].jf = (uint8_t)(p->length - other - 1);
+
+	load(p, offsetof(struct seccomp_data, nr));
+	answer_if(p, NRX32_EXECVE | X32_BIT, notify);
+	answer_if(p, NRX32_EXECVEAT | X32_BIT, notify);
+	emit(p, BPF_ALU | BPF_AND | BPF_K, ~X32_BIT, 0, 0);
+	answer_if(p, NR64_EXECVE, notify);
+	answer_if(p, NR64_EXECVEAT, notify);
+	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
+		answer_if(p, clock_setters_64[i], refuse);
+	if (flags & VDSO_FILTER_DEADLINES)
+		deadline_rules(p);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+static bool capable(int capability)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) != 0)
+		return false;
+	return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
+}
+
+int vdso_filter_install(unsigned flags, int *listener)
+{
+	struct program program;
+	struct sock_fprog fprog;
+	bool listen = (flags & VDSO_FILTER_LISTENS) != 0;
+	unsigned long seccomp_flags = listen ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
+	long fd;
+
+	*listener = -1;
+	if (!capable(CAP_SYS_ADMIN) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -errno;
+	build(&program, flags);
+	fprog = (struct sock_fprog){program.length, program.code};
+	/* Once the follower has a notification, only a fatal signal may end the wait: an exec would fail with EINTR under a
+	 * handler without SA_RESTART. Since 5.19; before, such an exec can fail. */
+	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		     listen ? seccomp_flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0, &fprog);
+	if (fd < 0 && errno == EINVAL && listen)
+		fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, seccomp_flags, &fprog);
+	if (fd < 0)
+		return -errno;
+	if (listen) {
+		*listener = (int)fd;
+		fcntl(*listener, F_SETFD, FD_CLOEXEC);
+	}
+	return 0;
+}
+
+int vdso_filter_drop_time(void)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[2];
+	const uint32_t bit = 1u << (CAP_SYS_TIME % 32);
+
+	if (syscall(SYS_capget, &header, data) != 0)
+		return -errno;
+	prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0); /* EPERM without CAP_SETPCAP: then no_new_privs has to do */
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_TIME, 0, 0);
+	data[CAP_SYS_TIME / 32].effective &= ~bit;
+	data[CAP_SYS_TIME / 32].permitted &= ~bit;
+	data[CAP_SYS_TIME / 32].inheritable &= ~bit;
+	if (syscall(SYS_capset, &header, data) != 0)
+		return -errno;
+	if (prctl(PR_CAPBSET_READ, CAP_SYS_TIME, 0, 0, 0) == 1 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -errno;
+	return 0;
+}

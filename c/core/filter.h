@@ -1,0 +1,25 @@
+/*
+ * The seccomp filter under which a followed program runs: execs are notified, setting the clock is refused, and absolute
+ * REALTIME deadlines are notified where that clock is moved.
+ */
+#ifndef VDSO_CORE_FILTER_H
+#define VDSO_CORE_FILTER_H
+
+#define VDSO_FILTER_EXEC 1u      /* notify every exec, of each architecture's numbers */
+#define VDSO_FILTER_DEADLINES 2u /* notify absolute deadlines that may be on REALTIME */
+
+#define VDSO_FILTER_LAST 4u      /* a listener for its hang-up alone: when the last program under the filter is gone */
+#define VDSO_FILTER_NONE 8u      /* no filter at all: where seccomp is refused */
+#define VDSO_FILTER_LISTENS (VDSO_FILTER_EXEC | VDSO_FILTER_DEADLINES | VDSO_FILTER_LAST) /* each needs a listener */
+
+/*
+ * Installs it on the calling thread, which should be the only one, and what it execs. Without CAP_SYS_ADMIN it sets
+ * no_new_privs first. 0 or a negative errno (EBUSY: another listener is above us); *listener is close-on-exec, or
+ * -1 where none of the flags needs one.
+ */
+int vdso_filter_install(unsigned flags, int *listener);
+
+/* Drops CAP_SYS_TIME for good, in this process and what it execs: where a filter cannot be had. 0 or a negative errno. */
+int vdso_filter_drop_time(void);
+
+#endif

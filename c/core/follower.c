@@ -1,0 +1,570 @@
+#include "follower.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "deadline.h"
+#include "guard.h"
+#include "procfs.h"
+#include "tracee.h"
+#include "warning.h"
+
+#define PTRACE_EVENT_OF(status) ((unsigned)(status) >> 16)
+
+/* What a warning is about, so that each program gets it once. Deadlines take the call's number. */
+enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4 };
+
+static bool first_time(struct vdso_follower *f, int32_t program, int32_t about)
+{
+	struct vdso_follower_shared *s = f->shared;
+
+	for (unsigned i = 0; i < VDSO_FOLLOWER_WARNED; i++)
+		if (s->warned[i].program == program && s->warned[i].about == about)
+			return false;
+	s->warned[s->warnings++ % VDSO_FOLLOWER_WARNED] = (struct vdso_warned){program, about};
+	return true;
+}
+
+/* A process id that has come to a new program starts anew. */
+static void forget_warnings(struct vdso_follower *f, int32_t program)
+{
+	for (unsigned i = 0; i < VDSO_FOLLOWER_WARNED; i++)
+		if (f->shared->warned[i].program == program && f->shared->warned[i].about >= 0)
+			f->shared->warned[i].program = 0;
+}
+
+static struct vdso_task *find_task(struct vdso_follower *f, pid_t tid)
+{
+	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
+		if (f->shared->task[i].phase != VDSO_TASK_NONE && f->shared->task[i].tid == tid)
+			return &f->shared->task[i];
+	return NULL;
+}
+
+static struct vdso_task *free_task(struct vdso_follower *f)
+{
+	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
+		if (f->shared->task[i].phase == VDSO_TASK_NONE)
+			return &f->shared->task[i];
+	return NULL;
+}
+
+int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
+{
+	struct vdso_follower_message message = {what, value};
+
+	if (f->control < 0)
+		return 0;
+	return send(f->control, &message, sizeof(message), MSG_NOSIGNAL) == sizeof(message) ? 0 : -errno;
+}
+
+/* 0, or a negative errno; -ENOENT: the task was killed, or its call interrupted, meanwhile. */
+static int respond(struct vdso_follower *f, uint64_t id, int64_t value, int32_t error, uint32_t flags)
+{
+	struct seccomp_notif_resp response = {.id = id, .val = value, .error = error, .flags = flags};
+
+	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 ? 0 : -errno;
+}
+
+static int let_go_on(struct vdso_follower *f, uint64_t id)
+{
+	return respond(f, id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+/* ---- which session a program is on ---- */
+
+static uint32_t session_of(struct vdso_follower *f, pid_t tid, pid_t program)
+{
+	struct vdso_follower_shared *s = f->shared;
+
+	if (s->sessions == 1)
+		return 0;
+	for (uint32_t i = 0; i < s->sessions; i++)
+		if (s->adopted[i].program == program)
+			return s->adopted[i].session;
+	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
+	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
+		for (uint32_t i = s->sessions; i-- > 0;)
+			if (vdso_procfs_maps_inode(at, s->session[i].inode))
+				return i;
+	}
+	return 0;
+}
+
+static bool on_our_clock(struct vdso_follower *f, pid_t tid)
+{
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
+		if (vdso_procfs_maps_inode(tid, f->shared->session[i].inode))
+			return true;
+	return false;
+}
+
+static int64_t adopt(struct vdso_follower *f, pid_t program, int fd_there)
+{
+	struct vdso_follower_shared *s = f->shared;
+	uint32_t index = s->sessions;
+	struct stat st;
+	int pidfd, fd = -1;
+
+	if (index == VDSO_FOLLOWER_SESSIONS)
+		return -ENOSPC;
+	pidfd = (int)syscall(SYS_pidfd_open, program, 0);
+	if (pidfd >= 0) {
+		fd = (int)syscall(SYS_pidfd_getfd, pidfd, fd_there, 0);
+		close(pidfd);
+	}
+	if (fd < 0)
+		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
+	if (fd < 0)
+		return -EBADF;
+	if (fstat(fd, &st) != 0 || st.st_size < VDSO_CLOCK_BYTES || vdso_guard_keep(f->guard, fd) != 0) {
+		close(fd);
+		return -EINVAL;
+	}
+	f->clock_fd[index] = fd;
+	s->session[index] = (struct vdso_follower_session){st.st_ino, false};
+	for (uint32_t i = 0; i < index; i++)
+		if (s->adopted[i].program == program)
+			s->adopted[i].program = 0;
+	s->adopted[index].program = program;
+	s->adopted[index].session = index;
+	s->sessions = index + 1;
+	return 0;
+}
+
+/* ---- the exec ---- */
+
+static void run_on_host_clock(struct vdso_follower *f, pid_t tid, int error)
+{
+	char name[32];
+
+	vdso_procfs_name(tid, name, sizeof(name));
+	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid,
+		  f->strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
+}
+
+/* Whether ptrace was refused because somebody else is tracing it. */
+static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
+{
+	int tracer = vdso_procfs_number(tid, "TracerPid:");
+	char name[32];
+
+	if (tracer > 0) {
+		if (!first_time(f, tracer, ABOUT_TRACED))
+			return;
+		vdso_procfs_name(tracer, name, sizeof(name));
+		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
+			  f->strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
+	} else if (error != -ESRCH && first_time(f, 0, ABOUT_PTRACE)) {
+		run_on_host_clock(f, tid, error);
+	}
+}
+
+static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	pid_t tid = (pid_t)n->pid;
+	struct vdso_task *task = find_task(f, tid);
+	int error;
+
+	if (task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE)) {
+		/* Its last exec failed and it has made the next before our interrupt came: a search along a PATH. It is
+		 * still held, and the interrupt still pending. */
+		let_go_on(f, n->id);
+		vdso_tracee_interrupt(tid);
+		return;
+	}
+	if (task == NULL)
+		task = free_task(f);
+	if (task == NULL) { /* more execs at once than we can hold */
+		run_on_host_clock(f, tid, -EAGAIN);
+		if (f->strict)
+			respond(f, n->id, 0, -EAGAIN, 0);
+		else
+			let_go_on(f, n->id);
+		return;
+	}
+	*task = (struct vdso_task){.tid = tid, .id = n->id};
+	task->program = vdso_procfs_number(tid, "Tgid:");
+	task->session = session_of(f, tid, task->program);
+	task->phase = VDSO_TASK_NOTIFIED;
+
+	error = vdso_tracee_seize(tid);
+	if (error != 0) {
+		warn_unheld(f, tid, error);
+		task->phase = VDSO_TASK_NONE;
+		if (f->strict)
+			respond(f, n->id, 0, -EPERM, 0);
+		else
+			let_go_on(f, n->id);
+		return;
+	}
+	let_go_on(f, n->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
+	task->phase = VDSO_TASK_HELD;
+	vdso_tracee_interrupt(tid);
+}
+
+static void on_exec_stop(struct vdso_follower *f, pid_t tid)
+{
+	pid_t former = vdso_tracee_former(tid);
+	struct vdso_task *task = find_task(f, former);
+	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = f->strict};
+	char name[32];
+	int error = 0;
+
+	if (task == NULL) { /* cannot be; but nothing may be left held */
+		vdso_tracee_detach(tid, 0);
+		return;
+	}
+	forget_warnings(f, tid);
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
+		if (f->shared->adopted[i].program == tid)
+			f->shared->adopted[i].program = 0;
+	if (vdso_procfs_setuid(tid) && vdso_procfs_number(tid, "NoNewPrivs:") == 1 && first_time(f, 0, ABOUT_SETUID)) {
+		vdso_procfs_name(tid, name, sizeof(name));
+		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
+	}
+	if (task->phase == VDSO_TASK_DIRECT) {
+		swap.image_fd = f->image_fd;
+		swap.clock_fd = f->clock_fd[0];
+		swap.flags = vdso_follower_process_flags(f, tid, 0);
+	}
+
+	switch (vdso_tracee_order(tid, &f->area, &swap, &error)) {
+	case VDSO_SWAP_ORDERED:
+		/* Before the detach: it may ask before we have come to the next line. */
+		task->tid = tid;
+		task->phase = task->phase == VDSO_TASK_DIRECT ? VDSO_TASK_NONE : VDSO_TASK_ORDERED;
+		vdso_tracee_detach(tid, 0);
+		return;
+	case VDSO_SWAP_FOREIGN:
+		if (first_time(f, 0, ABOUT_FOREIGN)) {
+			vdso_procfs_name(tid, name, sizeof(name));
+			vdso_warn(tid, "%s is a 32-bit program and %s", name,
+				  f->strict ? "is not started: it could only run on the host's clock" :
+					      "keeps the host's clock; 64-bit programs that it starts do not");
+		}
+		break;
+	case VDSO_SWAP_REFUSED:
+		run_on_host_clock(f, tid, error);
+		break;
+	}
+	task->phase = VDSO_TASK_NONE;
+	if (f->strict)
+		vdso_tracee_refuse(tid);
+	vdso_tracee_detach(tid, 0);
+}
+
+/* A held task has come to a stop that is not an exec's. */
+static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
+{
+	struct vdso_task *task = find_task(f, tid);
+	int signal = PTRACE_EVENT_OF(status) == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status);
+
+	if (task != NULL && task->phase == VDSO_TASK_DIRECT) {
+		vdso_tracee_continue(tid, signal);
+		return;
+	}
+	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
+	if (task != NULL && task->phase == VDSO_TASK_LATE && !on_our_clock(f, tid)) {
+		run_on_host_clock(f, tid, -EOWNERDEAD);
+		if (f->strict)
+			kill(tid, SIGKILL);
+	}
+	if (task != NULL)
+		task->phase = VDSO_TASK_NONE;
+	vdso_tracee_detach(tid, signal);
+}
+
+static void on_child(struct vdso_follower *f, int status)
+{
+	if (WIFSTOPPED(status))
+		vdso_follower_tell(f, 'S', WSTOPSIG(status));
+	else if (WIFCONTINUED(status))
+		vdso_follower_tell(f, 'C', 0);
+	else {
+		vdso_follower_tell(f, 'E', status);
+		f->shared->child = 0;
+		close(f->control);
+		f->control = -1;
+	}
+}
+
+/* Everything that has stopped or ended. */
+static void reap(struct vdso_follower *f)
+{
+	int status;
+	pid_t tid;
+
+	while ((tid = waitpid(-1, &status, __WALL | WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+		struct vdso_task *task = find_task(f, tid);
+		bool held = task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE ||
+					     task->phase == VDSO_TASK_DIRECT);
+
+		if (WIFSTOPPED(status) && PTRACE_EVENT_OF(status) == PTRACE_EVENT_EXEC)
+			on_exec_stop(f, tid);
+		else if (WIFSTOPPED(status) && held)
+			on_other_stop(f, tid, status);
+		else if (tid == f->shared->child)
+			on_child(f, status);
+		else if (WIFSTOPPED(status))
+			vdso_tracee_detach(tid, 0); /* nothing may be left held */
+		if (!WIFSTOPPED(status) && !WIFCONTINUED(status) && task != NULL)
+			task->phase = VDSO_TASK_NONE;
+	}
+}
+
+/* ---- the bootstrap's questions ---- */
+
+uint32_t vdso_follower_process_flags(struct vdso_follower *f, pid_t tid, uint32_t session)
+{
+	char theirs[64];
+
+	if (!f->shared->session[session].counter)
+		return 0;
+	vdso_procfs_time_namespace(tid, theirs, sizeof(theirs));
+	return strcmp(theirs, f->time_namespace) == 0 ? 0 : VDSO_PROCESS_NO_COUNTER;
+}
+
+static int add_fd(struct vdso_follower *f, uint64_t id, int fd)
+{
+	struct seccomp_notif_addfd add = {.id = id, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
+	int there = ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+
+	return there >= 0 ? there : -errno;
+}
+
+static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	struct vdso_task *task = find_task(f, (pid_t)n->pid);
+	uint32_t session = task != NULL ? task->session : 0;
+	int image = add_fd(f, n->id, f->image_fd);
+	int clock = image >= 0 ? add_fd(f, n->id, f->clock_fd[session]) : image;
+
+	if (clock < 0) {
+		respond(f, n->id, 0, clock, 0);
+		return;
+	}
+	respond(f, n->id,
+		(int64_t)image | (int64_t)clock << 20 |
+			(int64_t)vdso_follower_process_flags(f, (pid_t)n->pid, session) << 40,
+		0, 0);
+	if (task != NULL)
+		task->phase = VDSO_TASK_NONE;
+}
+
+static void on_ask(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	int64_t ret;
+
+	switch (n->data.args[1]) {
+	case VDSO_ASK_DESCRIPTORS:
+		give_descriptors(f, n);
+		return;
+	case VDSO_ASK_FAILED: {
+		struct vdso_task *task = find_task(f, (pid_t)n->pid);
+
+		if (task != NULL)
+			task->phase = VDSO_TASK_NONE;
+		run_on_host_clock(f, (pid_t)n->pid, -(int)n->data.args[2]);
+		respond(f, n->id, 0, -EFAULT, 0);
+		return;
+	}
+	case VDSO_ASK_ADOPT:
+		ret = adopt(f, (pid_t)n->pid, (int)n->data.args[2]);
+		respond(f, n->id, 0, (int32_t)ret, 0);
+		return;
+	default:
+		respond(f, n->id, 0, -EFAULT, 0);
+	}
+}
+
+static void on_deadline(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	const char *call = vdso_deadline_call(n);
+	pid_t program = call != NULL ? vdso_procfs_number((pid_t)n->pid, "Tgid:") : 0;
+	char name[32];
+
+	if (call != NULL && first_time(f, program, n->data.nr)) {
+		vdso_procfs_name(program, name, sizeof(name));
+		vdso_warn(program, "%s (pid %d) waits in %s for an absolute time of the moved clock, and the kernel goes by its own",
+			  name, (int)program, call);
+	}
+	let_go_on(f, n->id);
+}
+
+/* ---- the loop ---- */
+
+static bool is_exec(const struct seccomp_data *data)
+{
+	if (data->arch == AUDIT_ARCH_I386)
+		return data->nr == 11 || data->nr == 358;
+	return data->nr == SYS_execve || data->nr == SYS_execveat || data->nr == (0x40000000 | 520) ||
+	       data->nr == (0x40000000 | 545);
+}
+
+static void dispatch(struct vdso_follower *f)
+{
+	struct seccomp_notif *n = (void *)f->shared->notification;
+
+	if (!is_exec(&n->data))
+		on_deadline(f, n);
+	else if (n->data.arch == AUDIT_ARCH_X86_64 && n->data.nr == SYS_execve && n->data.args[0] == VDSO_ASK_PATH)
+		on_ask(f, n);
+	else
+		on_exec(f, n);
+	n->id = 0;
+}
+
+static void receive(struct vdso_follower *f)
+{
+	/* The kernel writes it where a successor will find it. */
+	memset(f->shared->notification, 0, sizeof(f->shared->notification));
+	if (ioctl(f->listener, SECCOMP_IOCTL_NOTIF_RECV, f->shared->notification) == 0)
+		dispatch(f);
+}
+
+static bool still_waiting(struct vdso_follower *f, uint64_t id)
+{
+	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+/* What a follower that was killed left behind. Its tracees were let go by the kernel when it died. */
+static void recover(struct vdso_follower *f)
+{
+	struct seccomp_notif *n = (void *)f->shared->notification;
+
+	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++) {
+		struct vdso_task *task = &f->shared->task[i];
+
+		if (task->phase == VDSO_TASK_DIRECT) {
+			if (vdso_tracee_seize(task->tid) != 0)
+				task->phase = VDSO_TASK_NONE;
+		} else if (task->phase == VDSO_TASK_NOTIFIED && still_waiting(f, task->id)) {
+			task->phase = VDSO_TASK_NONE; /* the notification is still the one being read, and comes below */
+		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
+			   task->phase == VDSO_TASK_LATE) {
+			if (vdso_tracee_seize(task->tid) == 0) {
+				task->phase = VDSO_TASK_LATE;
+				vdso_tracee_interrupt(task->tid);
+			} else {
+				task->phase = VDSO_TASK_NONE;
+			}
+		}
+	}
+	if (n->id != 0 && still_waiting(f, n->id))
+		dispatch(f);
+}
+
+/* Holds the one program that is swapped without being followed, and lets the command line go on. */
+static void start(struct vdso_follower *f)
+{
+	int error = 0;
+
+	if (f->direct > 0) {
+		error = vdso_tracee_seize(f->direct);
+		if (error == 0)
+			f->shared->task[0] = (struct vdso_task){
+				.tid = f->direct, .phase = VDSO_TASK_DIRECT, .program = f->direct};
+	}
+	vdso_follower_tell(f, error == 0 ? 'R' : 'X', -error);
+	if (f->release >= 0) {
+		if (error == 0 && send(f->release, "g", 1, MSG_NOSIGNAL) != 1)
+			error = -errno;
+		close(f->release); /* without a word it gives up */
+		f->release = -1;
+	}
+	if (!f->front) {
+		close(f->control);
+		f->control = -1;
+	}
+}
+
+static volatile sig_atomic_t guard_died;
+
+static void on_signal(int signal)
+{
+	if (signal == SIGUSR1)
+		guard_died = 1;
+}
+
+static bool holding(struct vdso_follower *f)
+{
+	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
+		if (f->shared->task[i].phase == VDSO_TASK_HELD || f->shared->task[i].phase == VDSO_TASK_LATE ||
+		    f->shared->task[i].phase == VDSO_TASK_DIRECT)
+			return true;
+	return false;
+}
+
+int vdso_follower_run(struct vdso_follower *f, bool again)
+{
+	sigset_t blocked, open;
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	sigaddset(&blocked, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &blocked, &open);
+	sigdelset(&open, SIGCHLD);
+	sigdelset(&open, SIGUSR1);
+	sigaction(SIGCHLD, &action, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	/* Without a listener nothing else tells when the keeper is no longer needed. */
+	f->ended = f->listener < 0 && f->life >= 0 && f->direct > 0 ? (int)syscall(SYS_pidfd_open, f->direct, 0) : -1;
+	if (again)
+		recover(f);
+	else
+		start(f);
+
+	for (;;) {
+		struct pollfd wait[2] = {
+			{.fd = f->listener, .events = POLLIN},
+			{.fd = f->front ? f->control : -1, .events = 0},
+			{.fd = f->ended, .events = POLLIN},
+		};
+
+		reap(f);
+		if (f->listener < 0 && !holding(f) && f->shared->child == 0 && f->ended < 0)
+			return 0;
+		if (guard_died && !holding(f)) {
+			guard_died = 0;
+			vdso_guard_replace(f);
+		}
+		if (ppoll(wait, 3, NULL, &open) < 0)
+			continue;
+		if (wait[0].revents & POLLIN)
+			receive(f);
+		else if (wait[0].revents & (POLLHUP | POLLERR)) {
+			/* The last program under the filter is gone; if we are its parent, its status may be still to come. */
+			if (f->shared->child == 0)
+				return 0;
+			close(f->listener);
+			f->listener = -1;
+		}
+		if (wait[2].revents != 0) {
+			close(f->ended);
+			f->ended = -1;
+		}
+		if (wait[1].revents & (POLLHUP | POLLERR)) {
+			/* The command line was killed: the command goes with it. */
+			if (f->shared->child > 0)
+				kill(f->shared->child, SIGKILL);
+			close(f->control);
+			f->control = -1;
+		}
+	}
+}

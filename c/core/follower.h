@@ -1,0 +1,98 @@
+/*
+ * The follower: answers the exec notifications of every program under the session's filter, holds each task for the length
+ * of its exec, and gives it the order to swap. Single-threaded; nothing of Python is in its process.
+ *
+ * What it must not forget when it is killed is in memory that it shares with its guard: the notification being read (the
+ * kernel writes it there), and one entry for each task between its notification and its landing. A successor reads
+ * them and goes on.
+ */
+#ifndef VDSO_CORE_FOLLOWER_H
+#define VDSO_CORE_FOLLOWER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "area.h"
+
+#define VDSO_FOLLOWER_TASKS 512u
+#define VDSO_FOLLOWER_SESSIONS 64u
+#define VDSO_FOLLOWER_WARNED 256u
+
+enum vdso_task_phase {
+	VDSO_TASK_NONE,
+	VDSO_TASK_NOTIFIED, /* its notification `id` waits for an answer */
+	VDSO_TASK_HELD,     /* let go on into the kernel's exec, and held by ptrace */
+	VDSO_TASK_LATE,     /* held again by a follower whose predecessor died holding it: its exec may be over */
+	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
+	VDSO_TASK_ORDERED,  /* detached, and about to ask for its descriptors */
+};
+
+struct vdso_task {
+	int32_t tid;
+	uint32_t phase;
+	uint64_t id;
+	uint32_t session;
+	int32_t program; /* the thread group, for warnings that are given once */
+};
+
+struct vdso_follower_session {
+	uint64_t inode; /* of the clock page's file: how a process shows which session it is on */
+	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
+};
+
+/* One warning that has been given: to whom, and which. */
+struct vdso_warned {
+	int32_t program;
+	int32_t about;
+};
+
+struct vdso_follower_shared {
+	uint64_t notification[64]; /* struct seccomp_notif, of whatever size this kernel's is; id 0: none is being read */
+	struct vdso_task task[VDSO_FOLLOWER_TASKS];
+	struct vdso_follower_session session[VDSO_FOLLOWER_SESSIONS];
+	uint32_t sessions;
+	struct {
+		int32_t program;
+		uint32_t session;
+	} adopted[VDSO_FOLLOWER_SESSIONS]; /* what a program has asked for its next exec */
+	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
+	uint32_t warnings;
+	int32_t child; /* the command, where we are its parent; 0 once it has ended */
+};
+
+struct vdso_follower {
+	struct vdso_follower_shared *shared;
+	struct vdso_area area;
+	int listener; /* -1: nothing is followed, one program is swapped by ptrace alone */
+	int image_fd;
+	int clock_fd[VDSO_FOLLOWER_SESSIONS];
+	int guard;    /* socket: what the guard has to keep for a successor */
+	int control;  /* socket to the command line while it waits for us; -1 */
+	int release;  /* socket to a command that waits to be held before it execs; -1 */
+	int life;     /* held, and nothing more: a keeper sees by its hang-up that we are gone; -1 */
+	int ended;    /* of the one program that is not followed, while `life` hangs on it; -1 */
+	uint64_t landing;
+	pid_t direct; /* a task to hold from the outset, 0: none */
+	unsigned filter; /* VDSO_FILTER_*, for the command where we start it */
+	char **command;  /* what to start, NULL: the command line becomes the command */
+	bool strict;
+	bool front; /* the command line waits for the command, whose parent we are */
+	char time_namespace[64];
+};
+
+/* One line a message, from the follower to a waiting command line. */
+struct vdso_follower_message {
+	char what; /* 'R' ready, 'P' the command's pid, 'S' stopped by a signal, 'C' continued, 'E' wait status, 'X' errno */
+	int32_t value;
+};
+
+/* Runs until no program is left under the filter. Returns an exit status; `again`: a predecessor was killed. */
+int vdso_follower_run(struct vdso_follower *follower, bool again);
+
+/* VDSO_PROCESS_* for a program of that session. */
+uint32_t vdso_follower_process_flags(struct vdso_follower *follower, pid_t tid, uint32_t session);
+
+int vdso_follower_tell(const struct vdso_follower *follower, char what, int32_t value);
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * vdso-follower: started by `vdso run`, never by hand.
+ *
+ *   vdso-follower --control FD --image FD --clock FD --filter FLAGS [--life FD] [--counter] [--strict]
+ *                 [--direct PID] [-- COMMAND...]
+ *
+ * Without a command it leaves its parent at once and follows what the parent becomes. With one it starts it, and its parent
+ * waits.
+ */
+#include <elf.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "descriptor.h"
+#include "filter.h"
+#include "guard.h"
+#include "procfs.h"
+
+static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		int number = atoi(value);
+
+		if (strcmp(argv[i], "--") == 0) {
+			f->command = argv + i + 1;
+			f->front = true;
+			break;
+		}
+		if (strcmp(argv[i], "--counter") == 0) {
+			*counter = true;
+			continue;
+		}
+		if (strcmp(argv[i], "--strict") == 0) {
+			f->strict = true;
+			continue;
+		}
+		i++;
+		if (strcmp(argv[i - 1], "--control") == 0)
+			f->control = number;
+		else if (strcmp(argv[i - 1], "--image") == 0)
+			f->image_fd = number;
+		else if (strcmp(argv[i - 1], "--clock") == 0)
+			f->clock_fd[0] = number;
+		else if (strcmp(argv[i - 1], "--filter") == 0)
+			f->filter = (unsigned)number;
+		else if (strcmp(argv[i - 1], "--life") == 0)
+			f->life = number;
+		else if (strcmp(argv[i - 1], "--direct") == 0)
+			f->direct = number;
+		else
+			return false;
+	}
+	return f->control > 0 && f->image_fd > 0 && f->clock_fd[0] > 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct vdso_follower follower = {
+		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .release = -1,
+		.life = -1};
+	struct vdso_follower *f = &follower;
+	bool counter = false;
+	Elf64_Ehdr header;
+	struct stat st;
+
+	if (!parse(f, argc, argv, &counter)) {
+		fprintf(stderr, "vdso-follower: started by `vdso run`, not by hand\n");
+		return 2;
+	}
+	fcntl(f->control, F_SETFD, FD_CLOEXEC);
+	fcntl(f->image_fd, F_SETFD, FD_CLOEXEC);
+	fcntl(f->clock_fd[0], F_SETFD, FD_CLOEXEC);
+	fcntl(f->life, F_SETFD, FD_CLOEXEC);
+
+	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (f->shared == MAP_FAILED || vdso_area_learn(&f->area) != 0 || fstat(f->clock_fd[0], &st) != 0 ||
+	    pread(f->image_fd, &header, sizeof(header), 0) != sizeof(header))
+		return 1;
+	f->landing = header.e_entry;
+	f->shared->session[0] = (struct vdso_follower_session){st.st_ino, counter};
+	f->shared->sessions = 1;
+	vdso_procfs_time_namespace(getpid(), f->time_namespace, sizeof(f->time_namespace));
+
+	if (!f->front) {
+		if (fork() != 0)
+			_exit(0);
+		vdso_command_leave(f, -1);
+		if (f->filter & VDSO_FILTER_LISTENS) {
+			f->listener = vdso_descriptor_receive(f->control, 0);
+			if (f->listener < 0)
+				return 1; /* the filter was refused, and the command line knows */
+		}
+	}
+	return vdso_guard_run(f);
+}

@@ -1,0 +1,96 @@
+#include "procfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static FILE *open_file(pid_t tid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)tid, name);
+	return fopen(path, "re");
+}
+
+int vdso_procfs_number(pid_t tid, const char *key)
+{
+	FILE *file = open_file(tid, "status");
+	size_t length = strlen(key);
+	char line[256];
+	int number = 0;
+
+	if (file == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), file) != NULL)
+		if (strncmp(line, key, length) == 0) {
+			sscanf(line + length, "%d", &number);
+			break;
+		}
+	fclose(file);
+	return number;
+}
+
+pid_t vdso_procfs_parent(pid_t tid)
+{
+	return vdso_procfs_number(tid, "PPid:");
+}
+
+void vdso_procfs_name(pid_t tid, char *ret, size_t size)
+{
+	FILE *file = open_file(tid, "comm");
+
+	snprintf(ret, size, "a program");
+	if (file == NULL)
+		return;
+	if (fgets(ret, (int)size, file) != NULL)
+		ret[strcspn(ret, "\n")] = '\0';
+	fclose(file);
+}
+
+bool vdso_procfs_maps_inode(pid_t tid, uint64_t inode)
+{
+	FILE *file = open_file(tid, "maps");
+	char line[512];
+	bool found = false;
+
+	if (file == NULL)
+		return false;
+	while (!found && fgets(line, sizeof(line), file) != NULL) {
+		unsigned long number;
+
+		if (strstr(line, "/memfd:vdso-clock") != NULL && sscanf(line, "%*s %*s %*s %*s %lu", &number) == 1)
+			found = number == inode;
+	}
+	fclose(file);
+	return found;
+}
+
+bool vdso_procfs_setuid(pid_t tid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)tid);
+	return stat(path, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0;
+}
+
+void vdso_procfs_time_namespace(pid_t tid, char *ret, size_t size)
+{
+	char path[64];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/time", (int)tid);
+	length = readlink(path, ret, size - 1);
+	ret[length > 0 ? length : 0] = '\0';
+}
+
+int vdso_procfs_open_fd(pid_t tid, int fd, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)tid, fd);
+	return open(path, flags | O_CLOEXEC);
+}

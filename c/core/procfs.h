@@ -1,0 +1,19 @@
+/* What /proc says of a task, for the follower: small, and never an error that stops it. */
+#ifndef VDSO_CORE_PROCFS_H
+#define VDSO_CORE_PROCFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A number from /proc/TID/status, 0 if it cannot be had. */
+int vdso_procfs_number(pid_t tid, const char *key);
+pid_t vdso_procfs_parent(pid_t tid);
+void vdso_procfs_name(pid_t tid, char *ret, size_t size);
+bool vdso_procfs_maps_inode(pid_t tid, uint64_t inode);
+bool vdso_procfs_setuid(pid_t tid); /* the running program's file has a setuid or setgid bit */
+void vdso_procfs_time_namespace(pid_t tid, char *ret, size_t size);
+int vdso_procfs_open_fd(pid_t tid, int fd, int flags);
+
+#endif

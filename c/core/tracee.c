@@ -1,0 +1,202 @@
+#include "tracee.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <unistd.h>
+
+extern const char vdso_bootstrap[] __attribute__((visibility("hidden")));
+extern const char vdso_bootstrap_end[] __attribute__((visibility("hidden")));
+
+/* Below the stack pointer, out of the landing's way, within what every exec maps. */
+#define ORDER_BELOW_STACK 8192u
+
+
+static int answer(long ret)
+{
+	return ret == -1 ? -errno : 0;
+}
+
+int vdso_tracee_seize(pid_t tid)
+{
+	return answer(ptrace(PTRACE_SEIZE, tid, 0L, (long)PTRACE_O_TRACEEXEC));
+}
+
+int vdso_tracee_interrupt(pid_t tid)
+{
+	return answer(ptrace(PTRACE_INTERRUPT, tid, 0L, 0L));
+}
+
+int vdso_tracee_continue(pid_t tid, int signal)
+{
+	return answer(ptrace(PTRACE_CONT, tid, 0L, (long)signal));
+}
+
+int vdso_tracee_detach(pid_t tid, int signal)
+{
+	return answer(ptrace(PTRACE_DETACH, tid, 0L, (long)signal));
+}
+
+pid_t vdso_tracee_former(pid_t tid)
+{
+	unsigned long former = 0;
+
+	return ptrace(PTRACE_GETEVENTMSG, tid, 0L, &former) == 0 ? (pid_t)former : tid;
+}
+
+static int open_proc(pid_t tid, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)tid, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* AT_SYSINFO_EHDR of a fresh 64-bit program, 0 if it has none. */
+static int read_image_address(pid_t tid, uint64_t *ret)
+{
+	Elf64_auxv_t auxv[64];
+	int fd = open_proc(tid, "auxv", O_RDONLY);
+	ssize_t size;
+
+	if (fd < 0)
+		return -errno;
+	size = read(fd, auxv, sizeof(auxv));
+	close(fd);
+	if (size < 0)
+		return -errno;
+	*ret = 0;
+	for (size_t i = 0; i < (size_t)size / sizeof(auxv[0]) && auxv[i].a_type != AT_NULL; i++)
+		if (auxv[i].a_type == AT_SYSINFO_EHDR)
+			*ret = auxv[i].a_un.a_val;
+	return 0;
+}
+
+static int read_registers(pid_t tid, struct user_regs_struct *regs)
+{
+	struct iovec iov = {regs, sizeof(*regs)};
+
+	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0)
+		return -errno;
+	return iov.iov_len == sizeof(*regs) ? 0 : -ENOEXEC; /* a 32-bit program's are fewer */
+}
+
+static int write_all(int mem, const void *bytes, size_t size, uint64_t at)
+{
+	ssize_t written = pwrite(mem, bytes, size, (off_t)at);
+
+	return written == (ssize_t)size ? 0 : written < 0 ? -errno : -EFAULT;
+}
+
+static int read_all(int mem, void *bytes, size_t size, uint64_t at)
+{
+	ssize_t got = pread(mem, bytes, size, (off_t)at);
+
+	return got == (ssize_t)size ? 0 : got < 0 ? -errno : -EFAULT;
+}
+
+/* Where the bootstrap goes, and how ours will stand. */
+static int choose_place(const struct vdso_area *area, uint64_t image, int mem, struct vdso_order *order, uint64_t *at)
+{
+	size_t size = (size_t)(vdso_bootstrap_end - vdso_bootstrap);
+
+	if (image == 0) {
+		/* No vDSO, and so no bytes that nobody needs: on the program's own first ones, which the landing puts back. */
+		order->place = VDSO_PLACE_AUXV;
+		order->covered = order->entry;
+		order->covered_size = size;
+		*at = order->entry;
+		return read_all(mem, order->covered_bytes, size, order->entry);
+	}
+	order->place = area->before >= VDSO_DATA_BYTES && area->image_size >= VDSO_IMAGE_BYTES ? VDSO_PLACE_MOVE
+												: VDSO_PLACE_AUXV;
+	order->kernel_image = image;
+	order->area = image - area->before;
+	order->area_size = area->before + area->image_size;
+	order->pieces = area->pieces;
+	memcpy(order->piece, area->piece, sizeof(order->piece));
+	memcpy(order->function, area->function, sizeof(area->function));
+	/* The image's last bytes: beyond its contents or, should a kernel fill its pages, over section headers that nobody
+	 * reads once our image is the one that is found. */
+	*at = image + area->image_size - size;
+	return 0;
+}
+
+enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area, const struct vdso_swap *swap, int *error)
+{
+	struct user_regs_struct regs;
+	struct vdso_order order = {
+		.landing = swap->landing,
+		.image_fd = swap->image_fd,
+		.clock_fd = swap->clock_fd,
+		.flags = swap->flags,
+		.strict = swap->strict,
+	};
+	uint64_t image = 0, at = 0, order_at;
+	uint8_t header[64];
+	int mem;
+
+	*error = read_registers(tid, &regs);
+	if (*error == -ENOEXEC)
+		return VDSO_SWAP_FOREIGN;
+	if (*error == 0)
+		*error = read_image_address(tid, &image);
+	if (*error != 0)
+		return VDSO_SWAP_REFUSED;
+
+	mem = open_proc(tid, "mem", O_RDWR);
+	if (mem < 0) {
+		*error = -errno;
+		return VDSO_SWAP_REFUSED;
+	}
+	if (image != 0) {
+		*error = read_all(mem, header, sizeof(header), image);
+		if (*error == 0 && (area->image_size == 0 || memcmp(header, area->header, sizeof(header)) != 0)) {
+			close(mem);
+			return VDSO_SWAP_FOREIGN;
+		}
+	}
+	order.entry = regs.rip;
+	order.stack = regs.rsp;
+	order_at = (regs.rsp - ORDER_BELOW_STACK) & ~15ul;
+	if (*error == 0)
+		*error = choose_place(area, image, mem, &order, &at);
+	if (*error == 0)
+		*error = write_all(mem, &order, sizeof(order), order_at);
+	if (*error == 0)
+		*error = write_all(mem, vdso_bootstrap, (size_t)(vdso_bootstrap_end - vdso_bootstrap), at);
+	close(mem);
+	if (*error != 0)
+		return VDSO_SWAP_REFUSED;
+
+	/* Still inside execve: its return value will overwrite rax, and nothing else. */
+	regs.rip = at;
+	regs.rbx = order_at;
+	struct iovec iov = {&regs, sizeof(regs)};
+
+	*error = answer(ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov));
+	return *error == 0 ? VDSO_SWAP_ORDERED : VDSO_SWAP_REFUSED;
+}
+
+void vdso_tracee_refuse(pid_t tid)
+{
+	/* exit_group(VDSO_STRICT_STATUS), on the first bytes of a program that will not run. */
+	static const uint8_t leave_64[] = {0xb8, 231, 0, 0, 0, 0xbf, VDSO_STRICT_STATUS, 0, 0, 0, 0x0f, 0x05};
+	static const uint8_t leave_32[] = {0xb8, 252, 0, 0, 0, 0xbb, VDSO_STRICT_STATUS, 0, 0, 0, 0xcd, 0x80};
+	struct user_regs_struct regs; /* PTRACE_GETREGS shows a 32-bit program's in the same form */
+	bool is_64 = read_registers(tid, &regs) == 0;
+	int mem = open_proc(tid, "mem", O_RDWR);
+
+	_Static_assert(sizeof(leave_64) == sizeof(leave_32), "one size");
+	if (mem < 0 || ptrace(PTRACE_GETREGS, tid, 0L, &regs) != 0 ||
+	    write_all(mem, is_64 ? leave_64 : leave_32, sizeof(leave_64), regs.rip) != 0)
+		kill(tid, SIGKILL);
+	if (mem >= 0)
+		close(mem);
+}

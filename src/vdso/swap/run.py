@@ -1,0 +1,204 @@
+"""Runs a command on a clock of ours: makes the session's page, starts its keeper and follower, and becomes the command.
+
+Decides; the mechanism is c/core. Imports as little as it can, since `vdso run` pays for it.
+"""
+
+import errno
+import os
+import signal
+import sys
+
+from vdso import _core
+from vdso.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    CounterRefused,
+    HelperMissing,
+    KeeperFailed,
+    PtraceRefused,
+    SeccompRefused,
+    UnsupportedMachine,
+    VdsoError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+NS_PER_S = 1_000_000_000
+CLOCK_REALTIME = 0
+CAP_SYS_PTRACE = 19
+YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
+COUNTER_REFUSED = 3  # vdso-keeper's exit status and its answer's first word
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+IMAGE = os.path.join(PACKAGE, "vdso-clock.so")
+FOLLOWER = os.path.join(PACKAGE, "libexec", "vdso-follower")
+KEEPER = os.path.join(PACKAGE, "libexec", "vdso-keeper")
+
+
+def run(
+    command: list[str],
+    *,
+    clock: str = "kernel",
+    offset_ns: int | None = None,
+    at_ns: int | None = None,
+    follow: bool = True,
+    strict: bool = False,
+) -> int:
+    """Becomes `command` on a session of its own, or runs it where Yama lets only a parent trace.
+
+    Returns an exit status only in the second case, and raises a VdsoError when nothing was run. `clock` is
+    "kernel" or "tsc"; `at_ns` is REALTIME since 1970, `offset_ns` is added to it.
+    """
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
+    if at_ns is not None:
+        # By the system call: this process may itself run on a session whose REALTIME is moved.
+        offset_ns = at_ns - _core.kernel_clock_ns(CLOCK_REALTIME)
+    image_fd = _open_image()
+    page = _core.ClockPage.create("vdso-clock")
+    sec, nsec = divmod(offset_ns or 0, NS_PER_S)
+    if offset_ns:
+        page.set_offset(sec, nsec)
+    else:
+        page.set_identity()
+    page.release()
+
+    counter = clock == "tsc"
+    life_fd = _start_keeper(page, sec, nsec) if counter else -1
+    above = _core.adopt(page.reader_fd)
+    if above is not None:
+        _join(above)
+        _become(command)
+
+    filter_flags = _core.FILTER_EXEC if follow else 0
+    if offset_ns:
+        filter_flags |= _core.FILTER_DEADLINES
+    if counter and not filter_flags:
+        filter_flags = _core.FILTER_LAST
+    front = _only_ancestors_trace()
+
+    def launch(flags: int) -> tuple[int, int, int]:
+        return _core.launch(
+            FOLLOWER, image_fd, page.reader_fd, flags, life_fd, counter, strict, command if front else None
+        )
+
+    with_python_signals = _restore_signals()
+    error, step, status = launch(filter_flags)
+    if error and step == _core.LAUNCH_FILTER:
+        if strict:
+            raise SeccompRefused(f"no seccomp filter can be installed here: {os.strerror(error)}")
+        _warn(
+            f"no seccomp filter can be installed here ({os.strerror(error)}): "
+            "programs that the command starts keep the host's clock"
+        )
+        error, step, status = launch(_core.FILTER_NONE)
+    if error:
+        _restore_signals(with_python_signals)
+        raise _launch_error(error, step)
+    if front:
+        _core.end_as(status)
+    _become(command)
+
+
+def _open_image() -> int:
+    try:
+        return os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
+
+
+def _start_keeper(page: "_core.ClockPage", sec: int, nsec: int) -> int:
+    """Returns a descriptor whose last copy, when it is closed, ends the keeper."""
+    life, ours = os.pipe2(os.O_CLOEXEC)
+    answer, ready = os.pipe2(os.O_CLOEXEC)
+    words = ["vdso-keeper", "--page", str(page.fd), "--offset-sec", str(sec), "--offset-nsec", str(nsec)]
+    words += ["--life", str(life), "--ready", str(ready)]
+    try:
+        _core.launch_apart(KEEPER, words, [page.fd, life, ready])
+    except OSError as error:
+        raise HelperMissing(f"{KEEPER}: {error.strerror}") from None
+    os.close(ready)
+    os.close(life)
+    with open(answer, encoding="utf-8") as stream:
+        line = stream.read().strip()
+    if line == "ok":
+        return ours
+    if line:
+        raise CounterRefused(f"the CPU's counter is no clock here: {line}")
+    raise KeeperFailed("the keeper of the tsc clock ended without a word")
+
+
+def _join(error: int) -> None:
+    """A follower above us has taken the session over, or has said why not."""
+    if error == errno.ENOSPC:
+        raise SeccompRefused("the `vdso run` around this one follows as many sessions as it can", "")
+    if error:
+        raise SeccompRefused(f"the `vdso run` around this one did not take the session: {os.strerror(error)}", "")
+
+
+def _only_ancestors_trace() -> bool:
+    """Whether only a parent may trace: Yama's scope 1, without the capability that overrides it."""
+    try:
+        with open(YAMA_SCOPE, encoding="ascii") as stream:
+            scope = int(stream.read())
+    except (OSError, ValueError):
+        return False  # no Yama
+    if scope == 0 or _has_capability(CAP_SYS_PTRACE):
+        return False
+    if scope >= 2:
+        raise PtraceRefused(
+            f"Yama lets nobody without CAP_SYS_PTRACE trace (kernel.yama.ptrace_scope is {scope})",
+            "run as root, or: sysctl kernel.yama.ptrace_scope=1",
+        )
+    return True
+
+
+def _has_capability(number: int) -> bool:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+def _restore_signals(handlers: dict[int, object] | None = None) -> dict[int, object]:
+    """Undoes what the interpreter has set for itself, or with `handlers` does it again."""
+    before: dict[int, object] = {}
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        wanted = signal.SIG_DFL if handlers is None else handlers[number]
+        # An ignored SIGINT was ignored before us (nohup, a background job of a shell): it stays so.
+        if handlers is None and number == signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN:
+            before[number] = signal.SIG_IGN
+            continue
+        before[number] = signal.signal(number, wanted)  # type: ignore[arg-type]
+    return before
+
+
+def _launch_error(error: int, step: int) -> VdsoError:
+    reason = os.strerror(error)
+    if step == _core.LAUNCH_START:
+        return HelperMissing(f"{FOLLOWER}: {reason}")
+    if step == _core.LAUNCH_FILTER:
+        return SeccompRefused(f"neither a seccomp filter nor dropping CAP_SYS_TIME is allowed here: {reason}")
+    if error == errno.EPERM:
+        return PtraceRefused(f"the command cannot be traced: {reason}")
+    return PtraceRefused(f"the follower could not take hold of the command: {reason}", "")
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"vdso: {line}\n")
+    sys.stderr.flush()
+
+
+def _become(command: list[str]) -> "NoReturn":
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError:
+        raise CommandNotFound(command[0]) from None
+    except NotADirectoryError:
+        raise CommandNotFound(command[0]) from None
+    except OSError as error:
+        raise CommandNotExecutable(command[0], (error.strerror or "cannot be executed").lower()) from None
