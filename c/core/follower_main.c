@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 		.life = -1};
 	struct vdso_follower *f = &follower;
 	bool counter = false;
+	int low;
 	Elf64_Ehdr header;
 	struct stat st;
 
@@ -74,6 +75,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "vdso-follower: started by `vdso run`, not by hand\n");
 		return 2;
 	}
+	/* Where the caller has closed 0, 1 or 2, nothing of ours may take its place; closed again at a command's exec. */
+	while ((low = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && low < 3)
+		;
+	if (low >= 3)
+		close(low);
 	fcntl(f->control, F_SETFD, FD_CLOEXEC);
 	fcntl(f->image_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(f->clock_fd[0], F_SETFD, FD_CLOEXEC);

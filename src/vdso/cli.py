@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line (without the program's name) and returns its exit code."""
     try:
         code = dispatch(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except VdsoError as error:
         report(error)
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(error: VdsoError) -> None:
     """Prints the error and its hint on the standard error stream."""
+    if sys.stderr is None:  # closed by the caller
+        return
     # A file name may hold bytes that are no text: they are shown as what they are.
     text = f"vdso: {error.message}\n" + (f"  {error.hint}\n" if error.hint else "")
     sys.stderr.write(text.encode("utf-8", "backslashreplace").decode())

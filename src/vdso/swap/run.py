@@ -1,4 +1,4 @@
-"""Runs a command on a clock of ours: makes the session's page, starts its keeper and follower, and becomes the command.
+"""Runs a command on a clock of ours: makes the page, starts keeper and follower, and becomes the command.
 
 Decides; the mechanism is c/core. Imports as little as it can, since `vdso run` pays for it.
 """
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 CLOCK_REALTIME = 0
 CAP_SYS_PTRACE = 19
+FIRST_OWN_DESCRIPTOR = 3
 YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
-COUNTER_REFUSED = 3  # vdso-keeper's exit status and its answer's first word
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = os.path.join(PACKAGE, "vdso-clock.so")
@@ -53,6 +53,7 @@ def run(
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
+    _keep_low_descriptors()
     if at_ns is not None:
         # By the system call: this process may itself run on a session whose REALTIME is moved.
         offset_ns = at_ns - _core.kernel_clock_ns(CLOCK_REALTIME)
@@ -102,6 +103,12 @@ def run(
     _become(command)
 
 
+def _keep_low_descriptors() -> None:
+    """Where the caller has closed 0, 1 or 2, nothing of ours may take its place; closed again at the exec."""
+    while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < FIRST_OWN_DESCRIPTOR:
+        pass
+
+
 def _open_image() -> int:
     try:
         return os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
@@ -135,7 +142,9 @@ def _join(error: int) -> None:
     if error == errno.ENOSPC:
         raise SeccompRefused("the `vdso run` around this one follows as many sessions as it can", "")
     if error:
-        raise SeccompRefused(f"the `vdso run` around this one did not take the session: {os.strerror(error)}", "")
+        raise SeccompRefused(
+            f"the `vdso run` around this one did not take the session: {os.strerror(error)}", ""
+        )
 
 
 def _only_ancestors_trace() -> bool:
@@ -188,12 +197,12 @@ def _launch_error(error: int, step: int) -> VdsoError:
 
 
 def _warn(line: str) -> None:
-    sys.stderr.write(f"vdso: {line}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(f"vdso: {line}\n")
+        sys.stderr.flush()
 
 
 def _become(command: list[str]) -> "NoReturn":
-    sys.stdout.flush()
     try:
         os.execvp(command[0], command)
     except FileNotFoundError:
