@@ -6,6 +6,8 @@
 set -eu
 cc=$1 source=$2 include=$3 out=$4
 unset CFLAGS CPPFLAGS LDFLAGS
+# These reach the compiler and the linker by themselves: LD_RUN_PATH alone adds a DT_RUNPATH.
+unset CPATH C_INCLUDE_PATH LD_RUN_PATH LDEMULATION
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
