@@ -17,6 +17,7 @@ int vdso_add_constants(PyObject *module);
 int vdso_add_image(PyObject *module);
 int vdso_add_launch(PyObject *module);
 int vdso_add_page(PyObject *module);
+int vdso_add_routes(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */
 PyObject *vdso_raise(const char *class_name, const char *format, ...);

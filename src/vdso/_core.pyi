@@ -136,7 +136,7 @@ def launch(
     follower: str,
     image_fd: int,
     clock_fd: int,
-    filter: int,
+    filter_flags: int,
     life_fd: int,
     counter: bool,
     strict: bool,
@@ -153,3 +153,24 @@ def adopt(clock_fd: int, /) -> int | None:
 
 def end_as(wait_status: int, /) -> NoReturn:
     """Ends this process as that status says another one ended."""
+
+# routes.c
+ROUTE_EMPTY: int
+ROUTE_FUNCTION: int
+ROUTE_LIBC: int
+ROUTE_SYSCALL: int
+ROUTE_VSYSCALL: int
+ROUTE_RDTSC: int
+ROUTE_RDTSCP: int
+ROUTE_LFENCE_RDTSC: int
+
+def route_ns(route: int, count: int, function: int = 0, clock_id: int = 0, /) -> int:
+    """The ns that `count` calls by that route take together. OSError: EINVAL, ENOSYS (no such route here)."""
+
+def route_compare(
+    first: int, second: int, clock_id: int, count: int, /
+) -> list[tuple[int, int, int, int, int, int]]:
+    """(counter, first's ns, counter, second's ns, counter, first's ns), of two functions by their addresses."""
+
+def has_vsyscall() -> bool:
+    """Whether the kernel lets programs call into the vsyscall page."""
