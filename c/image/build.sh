@@ -19,9 +19,9 @@ compile() { # FILE FLAG...
 		-Wframe-larger-than=255 -I"$source" -I"$include" "$@" -c "$source/$file.c" -o "$work/$file.o"
 }
 compile clock
-compile syscalls
+compile syscalls -Os -falign-functions=1
 # Run once, before the program's first instruction: nobody unwinds through it, and the image has two pages.
-compile landing -Os -fno-asynchronous-unwind-tables
+compile landing -Os -falign-functions=1 -fno-asynchronous-unwind-tables
 objcopy --discard-all "$work/landing.o"
 
 "$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"

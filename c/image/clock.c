@@ -149,29 +149,30 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 	return still(head) ? 0 : AGAIN;
 }
 
-/* The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which answer() then looks at in full. */
+/*
+ * The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which answer() then looks at in full.
+ *
+ * The line is loaded after the counter, not before: RDTSCP waits for every load in front of it, and these need not be
+ * waited for. Input and line are both read between two looks at the head, which is all that the protocol asks.
+ */
 static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock, struct vdso_time *out)
 {
+	if (unlikely((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) != 0))
+		return AGAIN;
+
+	uint64_t input = arch_counter();
 	uint64_t first = LOAD(clock->line[0].in);
-	uint64_t span = LOAD(clock->span);
-	uint64_t takeover = LOAD(clock->takeover);
-	/* Fetched before the counter is read, which waits for them: nothing but arithmetic is left for afterwards. The
-	 * second line holds nearly always, but for the lead after each publication. */
+	/* The second line holds nearly always, but for the lead after each publication. */
 	uint64_t in = LOAD(clock->line[1].in);
 	uint64_t nsec = LOAD(clock->line[1].nsec);
 	uint64_t rate = LOAD(clock->line[1].rate);
 	int64_t sec = LOAD(clock->line[1].sec);
 
-	if (unlikely((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) != 0))
-		return AGAIN;
-
-	uint64_t input = arch_counter();
-
 	/* One comparison for both ends: below `first` the difference wraps. */
-	if (unlikely(input - first >= span))
+	if (unlikely(input - first >= LOAD(clock->span)))
 		return AGAIN;
 
-	if (unlikely(input < takeover)) {
+	if (unlikely(input < LOAD(clock->takeover))) {
 		in = first;
 		nsec = LOAD(clock->line[0].nsec);
 		rate = LOAD(clock->line[0].rate);
@@ -183,14 +184,18 @@ static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock,
 	return 0;
 }
 
-static inline int with_offset(uint64_t head, uint32_t id, struct vdso_time *out)
+static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, struct vdso_time *out)
 {
-	int error = kernel_clock(id, out);
+	struct vdso_time now;
+	int error = kernel_clock(id, &now);
 
 	if (error != 0)
 		return error;
-	add_offset(clock_in(head, id), out);
-	return still(head) ? 0 : AGAIN;
+	add_offset(clock_in(head, id), &now);
+	if (unlikely(!still(head)))
+		return AGAIN;
+	*out = now;
+	return 0;
 }
 
 /* Every kind, and every corner of it. JUMP: the clock is the kernel's. Else the kernel's error, or 0 and the time. */
@@ -247,12 +252,19 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 	if (kind == VDSO_KIND_JUMP)
 		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
 
-	struct vdso_time now;
+	if (kind == VDSO_KIND_COUNTER) {
+		struct vdso_time now;
 
-	if (kind == VDSO_KIND_COUNTER && on_counter_line(head, clock, &now) == 0) {
-		ts->tv_sec = now.sec;
-		ts->tv_nsec = (int64_t)now.nsec;
-		return 0;
+		if (on_counter_line(head, clock, &now) == 0) {
+			ts->tv_sec = now.sec;
+			ts->tv_nsec = (int64_t)now.nsec;
+			return 0;
+		}
+	} else if (kind == VDSO_KIND_OFFSET) {
+		int ret = with_offset(head, (uint32_t)id, (struct vdso_time *)ts);
+
+		if (likely(ret != AGAIN))
+			return ret;
 	}
 	return answer_clock_gettime(id, ts);
 }
