@@ -20,6 +20,9 @@ static void take_kept(struct vdso_follower *f, int from, uint32_t *kept)
 
 	while (*kept < VDSO_FOLLOWER_SESSIONS && (fd = vdso_descriptor_receive(from, MSG_DONTWAIT)) >= 0)
 		f->clock_fd[(*kept)++] = fd;
+	/* Sent by a follower that did not live to count it: its successor is asked, and sends, again. */
+	while (*kept > f->shared->sessions)
+		close(f->clock_fd[--*kept]);
 }
 
 static void follow(struct vdso_follower *f, pid_t guard, bool again)
