@@ -531,7 +531,7 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 		start(f);
 
 	for (;;) {
-		struct pollfd wait[2] = {
+		struct pollfd wait[3] = {
 			{.fd = f->listener, .events = POLLIN},
 			{.fd = f->front ? f->control : -1, .events = 0},
 			{.fd = f->ended, .events = POLLIN},
