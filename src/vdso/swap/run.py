@@ -60,13 +60,14 @@ def run(
     image_fd = _open_image()
     page = _core.ClockPage.create("vdso-clock")
     sec, nsec = divmod(offset_ns or 0, NS_PER_S)
-    if offset_ns:
+    counter = clock == "tsc"
+    # A keeper writes the first record itself: after one of ours its lines would start above the clock.
+    if not counter and offset_ns:
         page.set_offset(sec, nsec)
-    else:
+    elif not counter:
         page.set_identity()
     page.release()
 
-    counter = clock == "tsc"
     life_fd = _start_keeper(page, sec, nsec) if counter else -1
     above = _core.adopt(page.reader_fd)
     if above is not None:
