@@ -213,6 +213,11 @@ static bool capable(int capability)
 	return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
 }
 
+bool vdso_filter_wants_no_new_privs(void)
+{
+	return !capable(CAP_SYS_ADMIN);
+}
+
 int vdso_filter_install(unsigned flags, int *listener)
 {
 	struct program program;
@@ -222,7 +227,7 @@ int vdso_filter_install(unsigned flags, int *listener)
 	long fd;
 
 	*listener = -1;
-	if (!capable(CAP_SYS_ADMIN) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	if (vdso_filter_wants_no_new_privs() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return -errno;
 	build(&program, flags);
 	fprog = (struct sock_fprog){program.length, program.code};

@@ -5,12 +5,17 @@
 #ifndef VDSO_CORE_FILTER_H
 #define VDSO_CORE_FILTER_H
 
+#include <stdbool.h>
+
 #define VDSO_FILTER_EXEC 1u      /* notify every exec, of each architecture's numbers */
 #define VDSO_FILTER_DEADLINES 2u /* notify absolute deadlines that may be on REALTIME */
 
 #define VDSO_FILTER_LAST 4u      /* a listener for its hang-up alone: when the last program under the filter is gone */
 #define VDSO_FILTER_NONE 8u      /* no filter at all: where seccomp is refused */
 #define VDSO_FILTER_LISTENS (VDSO_FILTER_EXEC | VDSO_FILTER_DEADLINES | VDSO_FILTER_LAST) /* each needs a listener */
+
+/* Without CAP_SYS_ADMIN a filter needs it, and setuid programs lose their privilege. */
+bool vdso_filter_wants_no_new_privs(void);
 
 /*
  * Installs it on the calling thread, which should be the only one, and what it execs. Without CAP_SYS_ADMIN it sets

@@ -17,10 +17,16 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "filter.h"
 #include "guard.h"
 #include "procfs.h"
 #include "tracee.h"
 #include "warning.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
 
 #define PTRACE_EVENT_OF(status) ((unsigned)(status) >> 16)
 
@@ -86,12 +92,14 @@ static int let_go_on(struct vdso_follower *f, uint64_t id)
 
 /* ---- which session a program is on ---- */
 
-static uint32_t session_of(struct vdso_follower *f, pid_t tid, pid_t program)
+static uint32_t session_of(struct vdso_follower *f, pid_t tid)
 {
 	struct vdso_follower_shared *s = f->shared;
+	pid_t program;
 
 	if (s->sessions == 1)
 		return 0;
+	program = vdso_procfs_number(tid, "Tgid:");
 	for (uint32_t i = 0; i < s->sessions; i++)
 		if (s->adopted[i].program == program)
 			return s->adopted[i].session;
@@ -197,8 +205,7 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 		return;
 	}
 	*task = (struct vdso_task){.tid = tid, .id = n->id};
-	task->program = vdso_procfs_number(tid, "Tgid:");
-	task->session = session_of(f, tid, task->program);
+	task->session = session_of(f, tid);
 	task->phase = VDSO_TASK_NOTIFIED;
 
 	error = vdso_tracee_seize(tid);
@@ -232,7 +239,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 	for (uint32_t i = 0; i < f->shared->sessions; i++)
 		if (f->shared->adopted[i].program == tid)
 			f->shared->adopted[i].program = 0;
-	if (vdso_procfs_setuid(tid) && vdso_procfs_number(tid, "NoNewPrivs:") == 1 && first_time(f, 0, ABOUT_SETUID)) {
+	if (f->no_new_privs && vdso_procfs_setuid(tid) && first_time(f, 0, ABOUT_SETUID)) {
 		vdso_procfs_name(tid, name, sizeof(name));
 		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
 	}
@@ -477,7 +484,7 @@ static void start(struct vdso_follower *f)
 		error = vdso_tracee_seize(f->direct);
 		if (error == 0)
 			f->shared->task[0] = (struct vdso_task){
-				.tid = f->direct, .phase = VDSO_TASK_DIRECT, .program = f->direct};
+				.tid = f->direct, .phase = VDSO_TASK_DIRECT};
 	}
 	vdso_follower_tell(f, error == 0 ? 'R' : 'X', -error);
 	if (f->release >= 0) {
@@ -523,8 +530,12 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	sigaction(SIGCHLD, &action, NULL);
 	sigaction(SIGUSR1, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	f->no_new_privs = vdso_filter_wants_no_new_privs();
 	/* Without a listener nothing else tells when the keeper is no longer needed. */
 	f->ended = f->listener < 0 && f->life >= 0 && f->direct > 0 ? (int)syscall(SYS_pidfd_open, f->direct, 0) : -1;
+	/* Who is notified and who is answered take turns, so they need not wake another CPU for it. Since 6.6; else as it was. */
+	if (f->listener >= 0)
+		ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	if (again)
 		recover(f);
 	else

@@ -33,7 +33,6 @@ struct vdso_task {
 	uint32_t phase;
 	uint64_t id;
 	uint32_t session;
-	int32_t program; /* the thread group, for warnings that are given once */
 };
 
 struct vdso_follower_session {
@@ -77,6 +76,7 @@ struct vdso_follower {
 	unsigned filter; /* VDSO_FILTER_*, for the command where we start it */
 	char **command;  /* what to start, NULL: the command line becomes the command */
 	bool strict;
+	bool no_new_privs; /* set for following's sake, and setuid programs lose their privilege by it */
 	bool front; /* the command line waits for the command, whose parent we are */
 	char time_namespace[64];
 };

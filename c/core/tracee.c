@@ -58,23 +58,42 @@ static int open_proc(pid_t tid, const char *name, int flags)
 	return open(path, flags | O_CLOEXEC);
 }
 
-/* AT_SYSINFO_EHDR of a fresh 64-bit program, 0 if it has none. */
-static int read_image_address(pid_t tid, uint64_t *ret)
+/* In a vector of that many words, AT_SYSINFO_EHDR, 0 if it has none. False: the vector's end is not among them. */
+static bool find_image(const uint64_t *auxv, size_t words, uint64_t *ret)
 {
-	Elf64_auxv_t auxv[64];
-	int fd = open_proc(tid, "auxv", O_RDONLY);
-	ssize_t size;
+	*ret = 0;
+	for (size_t i = 0; i + 1 < words; i += 2) {
+		if (auxv[i] == AT_NULL)
+			return true;
+		if (auxv[i] == AT_SYSINFO_EHDR)
+			*ret = auxv[i + 1];
+	}
+	return false;
+}
 
+/* AT_SYSINFO_EHDR of a fresh 64-bit program, 0 if it has none. */
+static int read_image_address(pid_t tid, int mem, uint64_t stack, uint64_t *ret)
+{
+	uint64_t word[512];
+	ssize_t size = pread(mem, word, sizeof(word), (off_t)stack);
+	size_t words = size > 0 ? (size_t)size / sizeof(word[0]) : 0, at = words != 0 && word[0] < words ? word[0] + 2 : words;
+	int fd;
+
+	/* As the kernel has just left it: argc, argv, NULL, envp, NULL, auxv. Opening /proc/PID/auxv takes several times as
+	 * long, and is for an argument list or environment that is longer. */
+	while (at < words && word[at] != 0)
+		at++;
+	if (at < words && find_image(word + at + 1, words - at - 1, ret))
+		return 0;
+
+	fd = open_proc(tid, "auxv", O_RDONLY);
 	if (fd < 0)
 		return -errno;
-	size = read(fd, auxv, sizeof(auxv));
+	size = read(fd, word, sizeof(word));
 	close(fd);
 	if (size < 0)
 		return -errno;
-	*ret = 0;
-	for (size_t i = 0; i < (size_t)size / sizeof(auxv[0]) && auxv[i].a_type != AT_NULL; i++)
-		if (auxv[i].a_type == AT_SYSINFO_EHDR)
-			*ret = auxv[i].a_un.a_val;
+	find_image(word, (size_t)size / sizeof(word[0]), ret);
 	return 0;
 }
 
@@ -145,8 +164,6 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	*error = read_registers(tid, &regs);
 	if (*error == -ENOEXEC)
 		return VDSO_SWAP_FOREIGN;
-	if (*error == 0)
-		*error = read_image_address(tid, &image);
 	if (*error != 0)
 		return VDSO_SWAP_REFUSED;
 
@@ -155,7 +172,8 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 		*error = -errno;
 		return VDSO_SWAP_REFUSED;
 	}
-	if (image != 0) {
+	*error = read_image_address(tid, mem, regs.rsp, &image);
+	if (*error == 0 && image != 0) {
 		*error = read_all(mem, header, sizeof(header), image);
 		if (*error == 0 && (area->image_size == 0 || memcmp(header, area->header, sizeof(header)) != 0)) {
 			close(mem);
