@@ -68,7 +68,7 @@ def run(
         page.set_identity()
     page.release()
 
-    life_fd = _start_keeper(page, sec, nsec) if counter else -1
+    life_fd = start_keeper(page, sec, nsec) if counter else -1
     above = _core.adopt(page.reader_fd)
     if above is not None:
         _join(above)
@@ -117,7 +117,7 @@ def _open_image() -> int:
         raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
 
 
-def _start_keeper(page: "_core.ClockPage", sec: int, nsec: int) -> int:
+def start_keeper(page: "_core.ClockPage", sec: int, nsec: int) -> int:
     """Returns a descriptor whose last copy, when it is closed, ends the keeper."""
     life, ours = os.pipe2(os.O_CLOEXEC)
     answer, ready = os.pipe2(os.O_CLOEXEC)
