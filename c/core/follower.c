@@ -559,8 +559,9 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			continue;
 		if (wait[0].revents & POLLIN)
 			receive(f);
-		else if (wait[0].revents & (POLLHUP | POLLERR)) {
-			/* The last program under the filter is gone; if we are its parent, its status may be still to come. */
+		else if (wait[0].revents & POLLHUP) {
+			/* The last program under the filter is gone; if we are its parent, its status may be still to come.
+			 * POLLERR alone says only that a signal came while the kernel waited for the listener's lock. */
 			if (f->shared->child == 0)
 				return 0;
 			close(f->listener);
