@@ -170,7 +170,7 @@ def route_ns(route: int, count: int, function: int = 0, clock_id: int = 0, /) ->
 def route_compare(
     first: int, second: int, clock_id: int, count: int, /
 ) -> list[tuple[int, int, int, int, int, int]]:
-    """(counter, first's ns, counter, second's ns, counter, first's ns), of two functions by their addresses."""
+    """(counter, first's ns, counter, second's ns, counter, first's ns), of two functions' addresses."""
 
 def has_vsyscall() -> bool:
     """Whether the kernel lets programs call into the vsyscall page."""
