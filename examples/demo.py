@@ -1,7 +1,7 @@
 """The product on this machine, in some seconds: `make demo`.
 
-First the kernel's vDSO and ours, read and timed in this process; then unmodified programs, plain and on a clock
-of ours, side by side. Needs no privilege. Every figure is measured now.
+First the kernel's vDSO and ours, read and timed in this process; then unmodified programs, plain and on a
+clock of ours, side by side. Needs no privilege. Every figure is measured now.
 """
 
 import os
