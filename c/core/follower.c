@@ -164,6 +164,14 @@ static void run_on_host_clock(struct vdso_follower *f, pid_t tid, int error)
 		  f->strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
 }
 
+/* A follower died while it held it, and the next one came too late to see. Its standard error stream has gone with it: the
+ * command's has to do. */
+static void warn_ended(struct vdso_follower *f, pid_t tid)
+{
+	vdso_warn(f->shared->command, "a program (pid %d) has ended, and may have run on the host's clock: %s", (int)tid,
+		  strerror(EOWNERDEAD));
+}
+
 /* Whether ptrace was refused because somebody else is tracing it. */
 static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
 {
@@ -204,6 +212,8 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 			let_go_on(f, n->id);
 		return;
 	}
+	if (f->shared->command == 0)
+		f->shared->command = tid;
 	*task = (struct vdso_task){.tid = tid, .id = n->id};
 	task->session = session_of(f, tid);
 	task->phase = VDSO_TASK_NOTIFIED;
@@ -328,8 +338,11 @@ static void reap(struct vdso_follower *f)
 			on_child(f, status);
 		else if (WIFSTOPPED(status))
 			vdso_tracee_detach(tid, 0); /* nothing may be left held */
-		if (!WIFSTOPPED(status) && !WIFCONTINUED(status) && task != NULL)
+		if (!WIFSTOPPED(status) && !WIFCONTINUED(status) && task != NULL) {
+			if (task->phase == VDSO_TASK_LATE)
+				warn_ended(f, tid);
 			task->phase = VDSO_TASK_NONE;
+		}
 	}
 }
 
@@ -353,13 +366,29 @@ static int add_fd(struct vdso_follower *f, uint64_t id, int fd)
 	return there >= 0 ? there : -errno;
 }
 
+/* One that a follower gave which was killed before it could say so: else the program would keep it. No other is
+ * close-on-exec in a program that has not run yet. */
+static int given_fd(pid_t tid, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? vdso_procfs_find_fd(tid, st.st_dev, st.st_ino) : -1;
+}
+
 static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	struct vdso_task *task = find_task(f, (pid_t)n->pid);
 	uint32_t session = task != NULL ? task->session : 0;
-	int image = add_fd(f, n->id, f->image_fd);
-	int clock = image >= 0 ? add_fd(f, n->id, f->clock_fd[session]) : image;
+	bool again = task != NULL && task->phase == VDSO_TASK_GIVING;
+	int image = again ? given_fd((pid_t)n->pid, f->image_fd) : -1;
+	int clock = again ? given_fd((pid_t)n->pid, f->clock_fd[session]) : -1;
 
+	if (task != NULL)
+		task->phase = VDSO_TASK_GIVING;
+	if (image < 0)
+		image = add_fd(f, n->id, f->image_fd);
+	if (clock < 0)
+		clock = image >= 0 ? add_fd(f, n->id, f->clock_fd[session]) : image;
 	if (clock < 0) {
 		respond(f, n->id, 0, clock, 0);
 		return;
@@ -467,6 +496,7 @@ static void recover(struct vdso_follower *f)
 				task->phase = VDSO_TASK_LATE;
 				vdso_tracee_interrupt(task->tid);
 			} else {
+				warn_ended(f, task->tid);
 				task->phase = VDSO_TASK_NONE;
 			}
 		}

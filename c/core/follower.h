@@ -26,6 +26,7 @@ enum vdso_task_phase {
 	VDSO_TASK_LATE,     /* held again by a follower whose predecessor died holding it: its exec may be over */
 	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
 	VDSO_TASK_ORDERED,  /* detached, and about to ask for its descriptors */
+	VDSO_TASK_GIVING,   /* it has asked, and may have been given some */
 };
 
 struct vdso_task {
@@ -57,6 +58,7 @@ struct vdso_follower_shared {
 	} adopted[VDSO_FOLLOWER_SESSIONS]; /* what a program has asked for its next exec */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
+	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
 	int32_t child; /* the command, where we are its parent; 0 once it has ended */
 };
 

@@ -1,8 +1,10 @@
 #include "procfs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,6 +33,18 @@ int vdso_procfs_number(pid_t tid, const char *key)
 		}
 	fclose(file);
 	return number;
+}
+
+char vdso_procfs_state(pid_t tid)
+{
+	FILE *file = open_file(tid, "status");
+	char line[256], state = 0;
+
+	while (file != NULL && state == 0 && fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, "State: %c", &state);
+	if (file != NULL)
+		fclose(file);
+	return state;
 }
 
 pid_t vdso_procfs_parent(pid_t tid)
@@ -85,6 +99,37 @@ void vdso_procfs_time_namespace(pid_t tid, char *ret, size_t size)
 	snprintf(path, sizeof(path), "/proc/%d/ns/time", (int)tid);
 	length = readlink(path, ret, size - 1);
 	ret[length > 0 ? length : 0] = '\0';
+}
+
+int vdso_procfs_find_fd(pid_t tid, dev_t device, ino_t inode)
+{
+	struct dirent *entry;
+	int found = -1;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)tid);
+	dir = opendir(path);
+	while (dir != NULL && found < 0 && (entry = readdir(dir)) != NULL) {
+		int fd = atoi(entry->d_name), flags = 0;
+		struct stat st;
+		char line[128];
+		FILE *info;
+
+		if (fstatat(dirfd(dir), entry->d_name, &st, 0) != 0 || st.st_dev != device || st.st_ino != inode)
+			continue;
+		snprintf(path, sizeof(path), "fdinfo/%d", fd);
+		info = open_file(tid, path);
+		while (info != NULL && fgets(line, sizeof(line), info) != NULL)
+			sscanf(line, "flags: %o", (unsigned *)&flags);
+		if (info != NULL)
+			fclose(info);
+		if ((flags & O_CLOEXEC) != 0)
+			found = fd;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return found;
 }
 
 int vdso_procfs_open_fd(pid_t tid, int fd, int flags)

@@ -9,11 +9,15 @@
 
 /* A number from /proc/TID/status, 0 if it cannot be had. */
 int vdso_procfs_number(pid_t tid, const char *key);
+/* The letter after "State:", 'T' for a stopped one; 0 if there is none. */
+char vdso_procfs_state(pid_t tid);
 pid_t vdso_procfs_parent(pid_t tid);
 void vdso_procfs_name(pid_t tid, char *ret, size_t size);
 bool vdso_procfs_maps_inode(pid_t tid, uint64_t inode);
 bool vdso_procfs_setuid(pid_t tid); /* the running program's file has a setuid or setgid bit */
 void vdso_procfs_time_namespace(pid_t tid, char *ret, size_t size);
+/* A close-on-exec descriptor of the task that has this file open, -1 if there is none. */
+int vdso_procfs_find_fd(pid_t tid, dev_t device, ino_t inode);
 int vdso_procfs_open_fd(pid_t tid, int fd, int flags);
 
 #endif
