@@ -65,6 +65,10 @@ static struct vdso_task *free_task(struct vdso_follower *f)
 	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
 		if (f->shared->task[i].phase == VDSO_TASK_NONE)
 			return &f->shared->task[i];
+	/* Killed between its order and its question: it is not our tracee by then, and nobody has told us. */
+	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
+		if (f->shared->task[i].phase >= VDSO_TASK_ORDERED && kill(f->shared->task[i].tid, 0) != 0 && errno == ESRCH)
+			return &f->shared->task[i];
 	return NULL;
 }
 

@@ -113,13 +113,13 @@ int vdso_procfs_find_fd(pid_t tid, dev_t device, ino_t inode)
 	while (dir != NULL && found < 0 && (entry = readdir(dir)) != NULL) {
 		int fd = atoi(entry->d_name), flags = 0;
 		struct stat st;
-		char line[128];
+		char line[128], name[24];
 		FILE *info;
 
 		if (fstatat(dirfd(dir), entry->d_name, &st, 0) != 0 || st.st_dev != device || st.st_ino != inode)
 			continue;
-		snprintf(path, sizeof(path), "fdinfo/%d", fd);
-		info = open_file(tid, path);
+		snprintf(name, sizeof(name), "fdinfo/%d", fd);
+		info = open_file(tid, name);
 		while (info != NULL && fgets(line, sizeof(line), info) != NULL)
 			sscanf(line, "flags: %o", (unsigned *)&flags);
 		if (info != NULL)
