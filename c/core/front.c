@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "follower.h"
+#include "procfs.h"
 
 static const int passed_on[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGTSTP,
 				SIGTTIN, SIGTTOU, SIGWINCH, SIGURG, SIGIO,  SIGPWR,  SIGVTALRM, SIGPROF};
@@ -58,8 +59,13 @@ int vdso_front_wait(int control)
 			command = message.value;
 		else if (message.what == 'X')
 			return -message.value;
-		else if (message.what == 'S')
-			raise(SIGSTOP); /* whoever continues the process group continues us both */
+		else if (message.what == 'S') {
+			/* Whoever continues the process group continues us both. They may have done so already: then their SIGCONT
+			 * is here, and has woken the command by the time it is passed on. */
+			pass_on(signals, command);
+			if (vdso_procfs_state(command) == 'T')
+				raise(SIGSTOP);
+		}
 		else if (message.what == 'E')
 			return message.value;
 	}
