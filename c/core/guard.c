@@ -40,6 +40,7 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 {
 	uint32_t kept = f->shared->sessions;
 
+	signal(SIGCHLD, SIG_DFL); /* ignored before us, our child would leave no status */
 	if (f->front && (f->filter & VDSO_FILTER_LISTENS) != 0 && f->listener < 0)
 		f->listener = vdso_descriptor_receive(kept_socket, 0);
 	if (f->front) {
