@@ -69,6 +69,7 @@ def run(
     page.release()
 
     life_fd = start_keeper(page, sec, nsec) if counter else -1
+    _restore_locale()
     above = _core.adopt(page.reader_fd)
     if above is not None:
         _join(above)
@@ -186,6 +187,18 @@ def _restore_signals(handlers: dict[int, object] | None = None) -> dict[int, obj
     return before
 
 
+def _restore_locale() -> None:
+    """Undoes the interpreter's choice of a UTF-8 locale, which it makes in the environment (PEP 538)."""
+    if os.environ.get("LC_CTYPE") not in ("C.UTF-8", "C.utf8", "UTF-8"):
+        return
+    with open("/proc/self/environ", "rb") as stream:
+        given = [word for word in stream.read().split(b"\0") if word.startswith(b"LC_CTYPE=")]
+    if given:
+        os.environb[b"LC_CTYPE"] = given[0].partition(b"=")[2]
+    else:
+        del os.environ["LC_CTYPE"]
+
+
 def _launch_error(error: int, step: int) -> VdsoError:
     reason = os.strerror(error)
     if step == _core.LAUNCH_START:
@@ -205,10 +218,25 @@ def _warn(line: str) -> None:
 
 def _become(command: list[str]) -> "NoReturn":
     try:
-        os.execvp(command[0], command)
+        try:
+            os.execvp(command[0], command)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # The C library's execvp, and so env, nohup and the way with a front, leave it to the shell.
+            os.execv("/bin/sh", ["/bin/sh", _find(command[0]), *command[1:]])
     except FileNotFoundError:
         raise CommandNotFound(command[0]) from None
     except NotADirectoryError:
         raise CommandNotFound(command[0]) from None
     except OSError as error:
         raise CommandNotExecutable(command[0], (error.strerror or "cannot be executed").lower()) from None
+
+
+def _find(name: str) -> str:
+    """The file that execvp has found."""
+    for directory in os.get_exec_path() if "/" not in name else ():
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    return name
