@@ -62,7 +62,7 @@ struct meeting {
 	atomic_bool done;
 	_Alignas(64) atomic_flag lock;
 	uint64_t last;
-	unsigned last_by;
+	atomic_uint last_by;
 	uint64_t handovers, warps, warp_max;
 };
 
@@ -82,7 +82,7 @@ static void meet(struct meeting *m, unsigned number)
 
 	uint64_t now = m->read(m->context);
 
-	if (m->last_by != number)
+	if (atomic_load_explicit(&m->last_by, memory_order_relaxed) != number)
 		m->handovers++;
 	if (now < m->last) {
 		m->warps++;
@@ -90,11 +90,11 @@ static void meet(struct meeting *m, unsigned number)
 			m->warp_max = m->last - now;
 	}
 	m->last = now;
-	m->last_by = number;
+	atomic_store_explicit(&m->last_by, number, memory_order_relaxed);
 	atomic_flag_clear_explicit(&m->lock, memory_order_release);
-	/* Lets the other one in: a lock that its holder takes again at once is hardly ever handed over. */
-	for (int i = 0; i < 8; i++)
-		atomic_signal_fence(memory_order_seq_cst);
+	/* Lets the other one in, if it runs: a lock that its holder takes again at once is hardly ever handed over. */
+	for (int i = 0; i < 200 && atomic_load_explicit(&m->last_by, memory_order_relaxed) == number; i++)
+		;
 }
 
 static void *visit(void *argument)
