@@ -71,9 +71,12 @@ vdso_bootstrap:
 	movq %r12, %rdx
 	negq %rdx
 	syscall
+	/* Where we stand on the program's own code there is nothing to go back to: only the landing can restore it. */
+	cmpl $0, VDSO_ORDER_COVERED_SIZE(%rbx)
+	jne 6f
 	cmpl $0, VDSO_ORDER_STRICT(%rbx)
 	je 5f
-	movl $NR_exit_group, %eax
+6:	movl $NR_exit_group, %eax
 	movl $VDSO_STRICT_STATUS, %edi
 	syscall
 

@@ -64,6 +64,7 @@ struct vdso_process {
 #define VDSO_ORDER_CLOCK_FD 20
 #define VDSO_ORDER_FLAGS 24
 #define VDSO_ORDER_STRICT 28
+#define VDSO_ORDER_COVERED_SIZE 160
 
 #ifndef __ASSEMBLER__
 
@@ -103,7 +104,8 @@ _Static_assert(offsetof(struct vdso_order, entry) == VDSO_ORDER_ENTRY &&
 		       offsetof(struct vdso_order, image_fd) == VDSO_ORDER_IMAGE_FD &&
 		       offsetof(struct vdso_order, clock_fd) == VDSO_ORDER_CLOCK_FD &&
 		       offsetof(struct vdso_order, flags) == VDSO_ORDER_FLAGS &&
-		       offsetof(struct vdso_order, strict) == VDSO_ORDER_STRICT,
+		       offsetof(struct vdso_order, strict) == VDSO_ORDER_STRICT &&
+		       offsetof(struct vdso_order, covered_size) == VDSO_ORDER_COVERED_SIZE,
 	       "the bootstrap reads the order by these offsets");
 
 #endif
