@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -164,6 +165,32 @@ static int start(struct vdso_keeper *keeper, struct vdso_source *source, struct 
 	return OK;
 }
 
+/*
+ * Forks a process that does nothing but wait, and takes the keeper's place should it be killed. Returns false in the keeper,
+ * and true in its successor; the successor of a keeper that has ended in order is not needed.
+ */
+static bool stand_by(void)
+{
+	struct pollfd wait[2] = {{.fd = LIFE}, {.events = POLLIN}};
+	pid_t keeper = getpid();
+
+	if (fork() != 0)
+		return false;
+	prctl(PR_SET_NAME, "vdso-standby");
+	wait[1].fd = (int)syscall(SYS_pidfd_open, keeper, 0);
+	if (wait[1].fd < 0)
+		_exit(0); /* it has ended already, or cannot be watched */
+	while (wait[1].revents == 0) {
+		if (poll(wait, 2, -1) < 0 && errno != EINTR)
+			_exit(1);
+		if (wait[0].revents != 0)
+			_exit(0);
+	}
+	close(wait[1].fd);
+	prctl(PR_SET_NAME, "vdso-keeper");
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct vdso_source source = {.step_fd = -1};
@@ -171,15 +198,26 @@ int main(int argc, char **argv)
 	struct vdso_keeper keeper;
 	struct options options;
 	char reason[192];
+	bool successor = false;
 	int status;
 
 	if (!parse(argc, argv, &options) || !keep_descriptors(&options))
 		return USAGE;
 	stand_aside();
-	status = start(&keeper, &source, &page, &options, reason, sizeof(reason));
-	say(status == OK ? "ok" : reason);
-	if (status == OK)
-		vdso_keeper_run(&keeper, LIFE);
+	for (;;) {
+		status = start(&keeper, &source, &page, &options, reason, sizeof(reason));
+		if (!successor)
+			say(status == OK ? "ok" : reason);
+		if (status != OK)
+			break;
+		successor = stand_by();
+		if (!successor) {
+			vdso_keeper_run(&keeper, LIFE);
+			break;
+		}
+		/* The page's mapping is not ours, and its lock has gone with our predecessor. */
+		vdso_source_deinit(&source);
+	}
 	vdso_page_close(&page);
 	vdso_source_deinit(&source);
 	return status;

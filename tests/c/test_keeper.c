@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -783,6 +784,22 @@ static void test_program(const char *path)
 	start = monotonic_ns();
 	close(first.life);
 	check(status_of(first.pid) == 0, "program: ends %.1f ms after the last of its users", (double)(monotonic_ns() - start) / 1e6);
+
+	first = start_program(path, fd);
+	kill(first.pid, SIGKILL);
+	status_of(first.pid);
+	start = monotonic_ns();
+	while ((vdso_page_holder(fd) == 0 || !vdso_page_writer_alive(&page)) && monotonic_ns() - start < 10 * SECOND)
+		sched_yield();
+	pid_t successor = vdso_page_holder(fd);
+
+	check(successor > 0 && successor != first.pid, "program: killed, it has a successor after %.1f ms",
+	      (double)(monotonic_ns() - start) / 1e6);
+	close(first.life);
+	while (vdso_page_holder(fd) != 0 && monotonic_ns() - start < 20 * SECOND)
+		sched_yield();
+	check(vdso_page_holder(fd) == 0 && atomic_load(&page.header->writer_pid) == 0, "program: which ends in order too");
+
 	first.pid = fork();
 	if (first.pid == 0) {
 		execl(path, "vdso-keeper", "--page", "x", (char *)NULL);
