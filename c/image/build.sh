@@ -29,9 +29,10 @@ objcopy --discard-all "$work/landing.o"
 	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
 	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so"
 
-# What .dynsym names already need not be named twice.
-objcopy --wildcard --strip-symbol='__*' --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time \
-	--strip-symbol='LINUX_*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC \
+# A debugger that finds a .symtab looks at no .dynsym, so the exports are in both; there is room for them and for what
+# they consist of, not for more.
+objcopy --wildcard --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time --strip-symbol='call_*' \
+	--strip-symbol='vdso_*' --strip-symbol='LINUX_*' --strip-symbol='__GNU*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC \
 	"$work/image.so"
 
 # The section headers and symbols, which follow the segment, are for debuggers that read them from memory: they have to
