@@ -189,7 +189,8 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
 		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
 			  f->strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
 	} else if (error != -ESRCH && first_time(f, 0, ABOUT_PTRACE)) {
-		run_on_host_clock(f, tid, error);
+		vdso_warn(tid, "programs cannot be traced here (%s) and %s; in a container try --cap-add SYS_PTRACE", strerror(-error),
+			  f->strict ? "are not started" : "run on the host's clock");
 	}
 }
 
@@ -393,8 +394,15 @@ static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif
 		image = add_fd(f, n->id, f->image_fd);
 	if (clock < 0)
 		clock = image >= 0 ? add_fd(f, n->id, f->clock_fd[session]) : image;
+	if (image < 0) {
+		respond(f, n->id, 0, image, 0);
+		return;
+	}
 	if (clock < 0) {
-		respond(f, n->id, 0, clock, 0);
+		/* It has one descriptor that it must not keep: let the landing fail, which closes it. */
+		if (task != NULL)
+			task->error = clock;
+		respond(f, n->id, (int64_t)image | VDSO_NO_DESCRIPTOR << 20, 0, 0);
 		return;
 	}
 	respond(f, n->id,
@@ -416,9 +424,9 @@ static void on_ask(struct vdso_follower *f, const struct seccomp_notif *n)
 	case VDSO_ASK_FAILED: {
 		struct vdso_task *task = find_task(f, (pid_t)n->pid);
 
+		run_on_host_clock(f, (pid_t)n->pid, task != NULL && task->error != 0 ? task->error : -(int)n->data.args[2]);
 		if (task != NULL)
 			task->phase = VDSO_TASK_NONE;
-		run_on_host_clock(f, (pid_t)n->pid, -(int)n->data.args[2]);
 		respond(f, n->id, 0, -EFAULT, 0);
 		return;
 	}

@@ -34,6 +34,7 @@ struct vdso_task {
 	uint32_t phase;
 	uint64_t id;
 	uint32_t session;
+	int32_t error; /* why it was given less than it asked for */
 };
 
 struct vdso_follower_session {

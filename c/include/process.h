@@ -52,6 +52,7 @@ struct vdso_process {
  */
 #define VDSO_ASK_PATH 0x7664736f0a536b01
 #define VDSO_ASK_DESCRIPTORS 1 /* -> image | clock page << 20 | VDSO_PROCESS_* << 40; negative: no swap */
+#define VDSO_NO_DESCRIPTOR 0xfffffL /* in the place of one that could not be given */
 #define VDSO_ASK_FAILED 2      /* with the errno: nothing was changed, and the program runs on the host's clock */
 #define VDSO_ASK_ADOPT 3       /* with a descriptor of a session's clock page, for what the caller execs next */
 

@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:
+        # No descriptor, memory or process to be had: nothing that vdso has a word for.
+        report(VdsoError(str(error.strerror or error).lower()))
+        return VdsoError.exit_code
 
 
 def report(error: VdsoError) -> None:

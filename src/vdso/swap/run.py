@@ -73,7 +73,7 @@ def run(
     above = _core.adopt(page.reader_fd)
     if above is not None:
         _join(above)
-        _become(command)
+        _become(command, strict)
 
     filter_flags = _core.FILTER_EXEC if follow else 0
     if offset_ns:
@@ -90,19 +90,20 @@ def run(
     with_python_signals = _restore_signals()
     error, step, status = launch(filter_flags)
     if error and step == _core.LAUNCH_FILTER:
-        if strict:
+        if strict and follow:
             raise SeccompRefused(f"no seccomp filter can be installed here: {os.strerror(error)}")
-        _warn(
-            f"no seccomp filter can be installed here ({os.strerror(error)}): "
-            "programs that the command starts keep the host's clock"
-        )
+        if follow:
+            _warn(
+                f"no seccomp filter can be installed here ({os.strerror(error)}): "
+                "programs that the command starts keep the host's clock"
+            )
         error, step, status = launch(_core.FILTER_NONE)
     if error:
         _restore_signals(with_python_signals)
         raise _launch_error(error, step)
     if front:
         _core.end_as(status)
-    _become(command)
+    _become(command, strict)
 
 
 def _keep_low_descriptors() -> None:
@@ -202,7 +203,8 @@ def _restore_locale() -> None:
 def _launch_error(error: int, step: int) -> VdsoError:
     reason = os.strerror(error)
     if step == _core.LAUNCH_START:
-        return HelperMissing(f"{FOLLOWER}: {reason}")
+        missing = error in (errno.ENOENT, errno.EACCES, errno.ENOEXEC)
+        return HelperMissing(f"{FOLLOWER}: {reason}", None if missing else "")
     if step == _core.LAUNCH_FILTER:
         return SeccompRefused(f"neither a seccomp filter nor dropping CAP_SYS_TIME is allowed here: {reason}")
     if error == errno.EPERM:
@@ -216,7 +218,7 @@ def _warn(line: str) -> None:
         sys.stderr.flush()
 
 
-def _become(command: list[str]) -> "NoReturn":
+def _become(command: list[str], strict: bool) -> "NoReturn":
     try:
         try:
             os.execvp(command[0], command)
@@ -230,6 +232,8 @@ def _become(command: list[str]) -> "NoReturn":
     except NotADirectoryError:
         raise CommandNotFound(command[0]) from None
     except OSError as error:
+        if strict and error.errno == errno.EPERM:  # the follower's answer, which has said why
+            raise PtraceRefused(f"{command[0]} cannot be swapped, and is not started") from None
         raise CommandNotExecutable(command[0], (error.strerror or "cannot be executed").lower()) from None
 
 
