@@ -116,6 +116,14 @@ class Tree:
             until(lambda n=name: not self.helper(n), f"a {name} is left behind")
 
 
+def line_of(process: "subprocess.Popen[str]") -> str:
+    """What it says next, as long as it says one line at a time."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+    assert ready, "no answer"
+    return process.stdout.readline()
+
+
 @contextlib.contextmanager
 def shell(*words: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[str], str]]]:
     """A shell that takes one command at a time; what it answers, a line each."""
@@ -125,10 +133,9 @@ def shell(*words: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[str], 
 
     def ask(command: str) -> str:
         assert process.stdin is not None
-        assert process.stdout is not None
         process.stdin.write(command + "\n")
         process.stdin.flush()
-        return process.stdout.readline().strip()
+        return line_of(process).strip()
 
     try:
         yield process, ask
@@ -183,8 +190,7 @@ def kill_followers(tmp_path: str, kills: int) -> None:
             [*run_words(), "sh", "-c", script], stdout=subprocess.PIPE, stderr=errors, text=True
         )
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert line_of(process) == "ready\n"
         tree = Tree(process)
         follower = 0
         for _ in range(kills):
