@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -19,11 +20,18 @@ static const int passed_on[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1, SIG
 static void pass_on(int signals, int command)
 {
 	struct signalfd_siginfo info;
+	bool stopped;
 
-	while (read(signals, &info, sizeof(info)) == sizeof(info))
+	/* Looked at before the signal is taken: a stop of the whole process group drops a SIGCONT that is still pending, so one
+	 * that we take did not come before a later stop. A command that runs has had its own with the group's, and one from us
+	 * could undo that later stop. */
+	while (stopped = vdso_procfs_state(command) == 'T', read(signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCONT && !stopped)
+			continue;
 		/* What the kernel sends of itself comes from the terminal, and has gone to the whole process group. */
 		if (command > 0 && info.ssi_code <= 0)
 			kill(command, (int)info.ssi_signo);
+	}
 }
 
 int vdso_front_wait(int control)
