@@ -167,14 +167,14 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def read_until(fd: int, pattern: str, limit_s: float = TIMEOUT_S) -> str:
-    """Reads until the text matches, and returns all of it. An empty pattern waits for the stream's end."""
+    """Reads until the text matches, and no further, and returns it. Without a pattern: to the stream's end."""
     text = ""
     deadline = time.monotonic() + limit_s
     while not pattern or not re.search(pattern, text):
         ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, f"nothing like {pattern!r} within {limit_s} s in: {text!r}"
         try:
-            data = os.read(fd, 65536)
+            data = os.read(fd, 1 if pattern else 65536)
         except OSError:  # a terminal whose last process has gone
             data = b""
         if not data:
@@ -197,7 +197,7 @@ class Terminal:
         settings = termios.tcgetattr(inner)
         settings[3] &= ~termios.ECHO
         termios.tcsetattr(inner, termios.TCSANOW, settings)
-        # -T: no line editor, which would set the terminal anew at each prompt.
+        # Without a line editor, which would set the terminal anew at each prompt.
         self.shell = start(
             ["bash", "--norc", "--noprofile", "--noediting", "-i"],
             stdin=inner,
