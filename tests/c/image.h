@@ -94,6 +94,19 @@ struct kept {
 	int life;
 };
 
+/* One that was killed may have had a successor, which ends when it sees that its life has: wait for it. */
+static inline void wait_for_no_keeper(const struct image *image)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	for (int i = 0; i < 10000; i++) {
+		lock.l_type = F_WRLCK;
+		if (fcntl(image->page_fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+			return;
+		usleep(1000);
+	}
+}
+
 /* The package's own program, which stands beside the image in the build tree. It has published when this returns. */
 static inline struct kept start_keeper(const struct image *image, int64_t sec, int64_t nsec)
 {
@@ -104,6 +117,7 @@ static inline struct kept start_keeper(const struct image *image, int64_t sec, i
 	size_t size = 0;
 	ssize_t got;
 
+	wait_for_no_keeper(image);
 	if (pipe2(life, O_CLOEXEC) != 0 || pipe2(ready, O_CLOEXEC) != 0)
 		fail("pipe");
 	snprintf(path, sizeof(path), "%.*s/../core/vdso-keeper", slash != NULL ? (int)(slash - beside) : 1,
@@ -136,14 +150,38 @@ static inline struct kept start_keeper(const struct image *image, int64_t sec, i
 	return ret;
 }
 
-static inline void kill_keeper(struct kept *keeper)
+/* Waits for another writer of the page than this one; with `gone` 0 for any, with `wanted` false for none. */
+static inline pid_t await_writer(const struct image *image, pid_t gone, bool wanted)
+{
+	for (unsigned i = 0; i < 100000; i++) {
+		pid_t writer = vdso_page_holder(image->page_fd);
+
+		if (writer >= 0 && writer != gone && (writer > 0) == wanted)
+			return writer;
+		sleep_ns(100000);
+	}
+	fail("await_writer");
+	return -1;
+}
+
+/* Kills whoever keeps the page. Its standby succeeds it. */
+static inline void kill_keeper(const struct image *image)
+{
+	pid_t writer = await_writer(image, 0, true);
+
+	kill(writer, SIGKILL);
+	await_writer(image, writer, true);
+}
+
+/* The same, and nobody is wanted any more. */
+static inline void stop_keeper(const struct image *image, struct kept *keeper)
 {
 	int status;
 
-	kill(keeper->pid, SIGKILL);
-	if (waitpid(keeper->pid, &status, 0) != keeper->pid || !WIFSIGNALED(status))
-		fail("the keeper had ended by itself");
+	kill(await_writer(image, 0, true), SIGKILL);
 	close(keeper->life);
+	await_writer(image, -1, false);
+	waitpid(keeper->pid, &status, 0);
 }
 
 #endif

@@ -155,7 +155,7 @@ int main(int argc, char **argv)
 	keeper = start_keeper(&image, sec, nsec);
 	test_brackets("tsc", &image, sec * 1000000000 + nsec, rounds, 1000, 1000000);
 	test_agreement("tsc", &image, rounds, 1000000);
-	kill_keeper(&keeper);
+	stop_keeper(&image, &keeper);
 	unmap_image(&image);
 	return check_done();
 }

@@ -87,14 +87,15 @@ static void test_killed_keeper(unsigned seconds)
 	start_readers(&hot, &image);
 	do {
 		sleep_ns(next_random(&seed) % 400000000);
-		kill_keeper(&keeper);
 		if ((at_once + late) % 2 == 1) {
+			stop_keeper(&image, &keeper);
 			sleep_ns(ABSENCE_NS);
+			keeper = start_keeper(&image, 0, 0);
 			late++;
 		} else {
+			kill_keeper(&image);
 			at_once++;
 		}
-		keeper = start_keeper(&image, 0, 0);
 	} while (monotonic_ns() < until || late == 0);
 	/* It is not only that it does not go back: it is the kernel's clock still. */
 	sleep_ns(ABSENCE_NS);
@@ -102,7 +103,7 @@ static void test_killed_keeper(unsigned seconds)
 		off = read_ns(&image, CLOCK_MONOTONIC) - kernel_ns(CLOCK_MONOTONIC);
 		most = llabs(off) > most ? llabs(off) : most;
 	}
-	kill_keeper(&keeper);
+	stop_keeper(&image, &keeper);
 	stop_readers(&hot);
 	check(hot.backward == 0 && hot.reads > 100000,
 	      "tsc: %u s, %d threads, keeper killed %u times and succeeded at once, %u times after its line had ended, %llu reads: "
