@@ -200,7 +200,7 @@ def kill_followers(tmp_path: str, kills: int) -> None:
             tree.kill(follower)
         tree.wait_for("vdso-follower", follower)
         open(stop, "w", encoding="utf-8").close()
-        assert process.wait(120) == 0, open_text(err)
+        assert process.wait(60) == 0, open_text(err)
         tree.all_gone()
     finally:
         open(stop, "w", encoding="utf-8").close()
