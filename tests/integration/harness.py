@@ -167,7 +167,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def read_until(fd: int, pattern: str, limit_s: float = TIMEOUT_S) -> str:
-    """Reads until the text matches, and no further, and returns it. Without a pattern: to the stream's end."""
+    """Reads until the text matches, no further, and returns it. Without a pattern: to the stream's end."""
     text = ""
     deadline = time.monotonic() + limit_s
     while not pattern or not re.search(pattern, text):

@@ -176,6 +176,22 @@ print("wall", time.time())
     way.read(sys.executable, "-c", script).assert_moved()
 
 
+def test_a_failed_exec_leaves_no_tracer(way: Way) -> None:
+    """It is let go of as soon as its exec has failed, at the latest a moment after."""
+    script = """
+import os, re, time
+try:
+    os.execv("/nowhere", ["nowhere"])
+except FileNotFoundError:
+    pass
+deadline = time.monotonic() + 10
+while "TracerPid:\\t0\\n" not in open("/proc/self/status").read():
+    assert time.monotonic() < deadline
+"""
+    done = way.run(sys.executable, "-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ---- 32-bit programs ----
 
 FOREIGN = (
