@@ -102,17 +102,16 @@ static PyObject *launch_apart(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 PyDoc_STRVAR(adopt_doc,
-	     "adopt(clock_fd, /)\n--\n\n"
+	     "adopt(clock_fd, counter, strict, /)\n--\n\n"
 	     "Asks a follower above us to run our next exec on this clock page. None: there is none above us; else 0 or an errno.");
 
-static PyObject *adopt(PyObject *Py_UNUSED(module), PyObject *arg)
+static PyObject *adopt(PyObject *Py_UNUSED(module), PyObject *args)
 {
-	long fd = PyLong_AsLong(arg);
-	int error;
+	int fd, counter, strict, error;
 
-	if (fd == -1 && PyErr_Occurred())
+	if (!PyArg_ParseTuple(args, "ipp:adopt", &fd, &counter, &strict))
 		return NULL;
-	if (!vdso_launch_adopt((int)fd, &error))
+	if (!vdso_launch_adopt(fd, counter, strict, &error))
 		Py_RETURN_NONE;
 	return PyLong_FromLong(-error);
 }
@@ -131,7 +130,7 @@ static PyObject *end_as(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyMethodDef functions[] = {
 	{"launch", launch, METH_VARARGS, launch_doc},
 	{"launch_apart", launch_apart, METH_VARARGS, launch_apart_doc},
-	{"adopt", adopt, METH_O, adopt_doc},
+	{"adopt", adopt, METH_VARARGS, adopt_doc},
 	{"end_as", end_as, METH_O, end_as_doc},
 	{NULL, NULL, 0, NULL},
 };

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +29,13 @@ static void restore_signals(void)
 		syscall(SYS_rt_sigaction, number, &by_default, NULL, sizeof(by_default.mask));
 }
 
+/* A filter's errno, or 0 where it has no listener to send. */
+static void say(int socket, uint32_t number)
+{
+	if (send(socket, &number, sizeof(number), MSG_NOSIGNAL) != sizeof(number))
+		_exit(VDSO_STRICT_STATUS);
+}
+
 /* In the child. Does not return. */
 static void become(struct vdso_follower *f, int socket)
 {
@@ -40,15 +48,17 @@ static void become(struct vdso_follower *f, int socket)
 		error = vdso_filter_drop_time();
 	else
 		error = vdso_filter_install(f->filter, &listener);
-	if (error == 0 && listener >= 0)
-		error = vdso_descriptor_send(socket, listener);
-	else if (error == 0 && send(socket, "r", 1, MSG_NOSIGNAL) != 1)
-		error = -errno;
+	if (error != 0)
+		say(socket, (uint32_t)-error);
+	else if (listener >= 0)
+		error = vdso_descriptor_send(socket, listener, 0);
+	else
+		say(socket, 0);
 	if (error != 0 || recv(socket, &go, 1, 0) != 1)
 		_exit(VDSO_STRICT_STATUS);
 	if (listener >= 0)
 		close(listener);
-	if (f->direct != 0) { /* its order names the descriptors */
+	if (f->filter & VDSO_FILTER_NONE) { /* its order names the descriptors */
 		fcntl(f->image_fd, F_SETFD, 0);
 		fcntl(f->clock_fd[0], F_SETFD, 0);
 	}
@@ -62,7 +72,7 @@ static void become(struct vdso_follower *f, int socket)
 int vdso_command_start(struct vdso_follower *f)
 {
 	int sockets[2], error = 0;
-	char byte;
+	uint32_t said = 0;
 	pid_t child;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -76,18 +86,21 @@ int vdso_command_start(struct vdso_follower *f)
 		become(f, sockets[1]);
 	}
 	close(sockets[1]);
-	f->shared->child = child;
 	if (f->filter & VDSO_FILTER_LISTENS) {
-		f->listener = vdso_descriptor_receive(sockets[0], 0);
-		error = f->listener < 0 ? f->listener : vdso_guard_keep(f->guard, f->listener);
-	} else if (recv(sockets[0], &byte, 1, 0) != 1) {
+		f->listener = vdso_descriptor_receive(sockets[0], 0, NULL);
+		error = f->listener < 0 ? f->listener : vdso_guard_keep(f->guard, f->listener, VDSO_FOLLOWER_SESSIONS);
+	} else if (recv(sockets[0], &said, sizeof(said), 0) != sizeof(said)) {
 		error = -ECONNRESET;
+	} else {
+		error = -(int)said;
 	}
+	if (error == 0)
+		f->shared->child = child;
 	if (f->direct != 0)
 		f->direct = child;
 	f->release = sockets[0];
 	vdso_command_leave(f, -1);
-	vdso_follower_tell(f, error == 0 ? 'P' : 'X', error == 0 ? child : -error);
+	vdso_follower_tell(f, error == 0 ? 'P' : 'F', error == 0 ? child : -error);
 	return error;
 }
 
@@ -110,6 +123,7 @@ static void close_others(const struct vdso_follower *f, int also)
 void vdso_command_leave(const struct vdso_follower *f, int also)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct rlimit files;
 
 	for (int fd = 0; fd < 3; fd++) {
 		if (null >= 0)
@@ -119,6 +133,11 @@ void vdso_command_leave(const struct vdso_follower *f, int also)
 	}
 	if (null > 2)
 		close(null);
+	/* Sessions and what is read of /proc are ours to open, however few the caller allows itself. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	close_others(f, also);
 	setsid();
 	if (chdir("/") != 0) {

@@ -9,22 +9,21 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-int vdso_descriptor_send(int socket, int fd)
+int vdso_descriptor_send(int socket, int fd, uint32_t number)
 {
-	char byte = 'd';
-	struct iovec iov = {&byte, 1};
+	struct iovec iov = {&number, sizeof(number)};
 	union control control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
 	struct msghdr message = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
 
 	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+	return sendmsg(socket, &message, MSG_NOSIGNAL) == sizeof(number) ? 0 : -errno;
 }
 
-int vdso_descriptor_receive(int socket, int flags)
+int vdso_descriptor_receive(int socket, int flags, uint32_t *ret)
 {
-	char byte;
-	struct iovec iov = {&byte, 1};
+	uint32_t number = 0;
+	struct iovec iov = {&number, sizeof(number)};
 	union control control;
 	struct msghdr message = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
@@ -36,8 +35,12 @@ int vdso_descriptor_receive(int socket, int flags)
 	while (size < 0 && errno == EINTR);
 	if (size < 0)
 		return -errno;
+	if (size == sizeof(number) && message.msg_controllen == 0 && number != 0)
+		return -(int)number;
 	if (size == 0 || message.msg_controllen < sizeof(control.header) || control.header.cmsg_type != SCM_RIGHTS)
 		return -ECONNRESET;
 	memcpy(&fd, CMSG_DATA(&control.header), sizeof(fd));
+	if (ret != NULL)
+		*ret = number;
 	return fd;
 }

@@ -2,10 +2,15 @@
 #ifndef VDSO_CORE_DESCRIPTOR_H
 #define VDSO_CORE_DESCRIPTOR_H
 
-/* 0 or a negative errno. */
-int vdso_descriptor_send(int socket, int fd);
+#include <stdint.h>
 
-/* The descriptor, close-on-exec, or a negative errno; -ECONNRESET when the other side has closed. */
-int vdso_descriptor_receive(int socket, int flags);
+/* 0 or a negative errno. The number goes with it. */
+int vdso_descriptor_send(int socket, int fd, uint32_t number);
+
+/*
+ * The descriptor, close-on-exec, or a negative errno; -ECONNRESET when the other side has closed. A number that comes
+ * without a descriptor is an errno: its negative.
+ */
+int vdso_descriptor_receive(int socket, int flags, uint32_t *number);
 
 #endif

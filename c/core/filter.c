@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "process.h"
+
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
@@ -171,6 +173,19 @@ static void deadline_rules(struct program *p)
 	close_rule(p, rule);
 }
 
+/* Where execs are not followed, the bootstrap's questions alone come through. */
+static void question_rule(struct program *p)
+{
+	unsigned short rule = open_rule(p, NR64_EXECVE);
+
+	load(p, argument(0));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)VDSO_ASK_PATH, 0, 3);
+	load(p, argument(0) + 4);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(VDSO_ASK_PATH >> 32), 0, 1);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+}
+
 static void build(struct program *p, unsigned flags)
 {
 	const uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
@@ -194,6 +209,8 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NRX32_EXECVE | X32_BIT, notify);
 	answer_if(p, NRX32_EXECVEAT | X32_BIT, notify);
 	emit(p, BPF_ALU | BPF_AND | BPF_K, ~X32_BIT, 0, 0);
+	if ((flags & VDSO_FILTER_LISTENS) != 0 && (flags & VDSO_FILTER_EXEC) == 0)
+		question_rule(p);
 	answer_if(p, NR64_EXECVE, notify);
 	answer_if(p, NR64_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)

@@ -20,6 +20,8 @@
 #include "filter.h"
 #include "guard.h"
 #include "procfs.h"
+#include "sessions.h"
+#include "task.h"
 #include "tracee.h"
 #include "warning.h"
 
@@ -52,26 +54,6 @@ static void forget_warnings(struct vdso_follower *f, int32_t program)
 			f->shared->warned[i].program = 0;
 }
 
-static struct vdso_task *find_task(struct vdso_follower *f, pid_t tid)
-{
-	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
-		if (f->shared->task[i].phase != VDSO_TASK_NONE && f->shared->task[i].tid == tid)
-			return &f->shared->task[i];
-	return NULL;
-}
-
-static struct vdso_task *free_task(struct vdso_follower *f)
-{
-	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
-		if (f->shared->task[i].phase == VDSO_TASK_NONE)
-			return &f->shared->task[i];
-	/* Killed between its order and its question: it is not our tracee by then, and nobody has told us. */
-	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
-		if (f->shared->task[i].phase >= VDSO_TASK_ORDERED && kill(f->shared->task[i].tid, 0) != 0 && errno == ESRCH)
-			return &f->shared->task[i];
-	return NULL;
-}
-
 int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
 {
 	struct vdso_follower_message message = {what, value};
@@ -94,78 +76,22 @@ static int let_go_on(struct vdso_follower *f, uint64_t id)
 	return respond(f, id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
-/* ---- which session a program is on ---- */
-
-static uint32_t session_of(struct vdso_follower *f, pid_t tid)
-{
-	struct vdso_follower_shared *s = f->shared;
-	pid_t program;
-
-	if (s->sessions == 1)
-		return 0;
-	program = vdso_procfs_number(tid, "Tgid:");
-	for (uint32_t i = 0; i < s->sessions; i++)
-		if (s->adopted[i].program == program)
-			return s->adopted[i].session;
-	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
-	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
-		for (uint32_t i = s->sessions; i-- > 0;)
-			if (vdso_procfs_maps_inode(at, s->session[i].inode))
-				return i;
-	}
-	return 0;
-}
-
-static bool on_our_clock(struct vdso_follower *f, pid_t tid)
-{
-	for (uint32_t i = 0; i < f->shared->sessions; i++)
-		if (vdso_procfs_maps_inode(tid, f->shared->session[i].inode))
-			return true;
-	return false;
-}
-
-static int64_t adopt(struct vdso_follower *f, pid_t program, int fd_there)
-{
-	struct vdso_follower_shared *s = f->shared;
-	uint32_t index = s->sessions;
-	struct stat st;
-	int pidfd, fd = -1;
-
-	if (index == VDSO_FOLLOWER_SESSIONS)
-		return -ENOSPC;
-	pidfd = (int)syscall(SYS_pidfd_open, program, 0);
-	if (pidfd >= 0) {
-		fd = (int)syscall(SYS_pidfd_getfd, pidfd, fd_there, 0);
-		close(pidfd);
-	}
-	if (fd < 0)
-		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
-	if (fd < 0)
-		return -EBADF;
-	if (fstat(fd, &st) != 0 || st.st_size < VDSO_CLOCK_BYTES || vdso_guard_keep(f->guard, fd) != 0) {
-		close(fd);
-		return -EINVAL;
-	}
-	f->clock_fd[index] = fd;
-	s->session[index] = (struct vdso_follower_session){st.st_ino, false};
-	for (uint32_t i = 0; i < index; i++)
-		if (s->adopted[i].program == program)
-			s->adopted[i].program = 0;
-	s->adopted[index].program = program;
-	s->adopted[index].session = index;
-	s->sessions = index + 1;
-	return 0;
-}
-
 /* ---- the exec ---- */
 
-static void run_on_host_clock(struct vdso_follower *f, pid_t tid, int error)
+static bool is_strict(const struct vdso_follower *f, const struct vdso_task *task)
+{
+	return f->shared->session[task != NULL ? task->session : 0].strict;
+}
+
+static void run_on_host_clock(pid_t tid, bool strict, int error)
 {
 	char name[32];
 
+	if (error == -ESRCH) /* killed meanwhile */
+		return;
 	vdso_procfs_name(tid, name, sizeof(name));
 	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid,
-		  f->strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
+		  strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
 }
 
 /* A follower died while it held it, and the next one came too late to see. Its standard error stream has gone with it: the
@@ -177,7 +103,7 @@ static void warn_ended(struct vdso_follower *f, pid_t tid)
 }
 
 /* Whether ptrace was refused because somebody else is tracing it. */
-static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
+static void warn_unheld(struct vdso_follower *f, pid_t tid, bool strict, int error)
 {
 	int tracer = vdso_procfs_number(tid, "TracerPid:");
 	char name[32];
@@ -187,18 +113,58 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
 			return;
 		vdso_procfs_name(tracer, name, sizeof(name));
 		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
-			  f->strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
+			  strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
 	} else if (error != -ESRCH && first_time(f, 0, ABOUT_PTRACE)) {
 		vdso_warn(tid, "programs cannot be traced here (%s) and %s; in a container try --cap-add SYS_PTRACE", strerror(-error),
-			  f->strict ? "are not started" : "run on the host's clock");
+			  strict ? "are not started" : "run on the host's clock");
+	}
+}
+
+static bool still_waiting(struct vdso_follower *f, uint64_t id)
+{
+	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+/* Takes hold of a task whose exec waits for our word, and lets it go on into it. */
+static void hold(struct vdso_follower *f, struct vdso_task *task)
+{
+	int error;
+
+	task->phase = VDSO_TASK_NOTIFIED;
+	error = vdso_tracee_seize(task->tid);
+	if (error != 0) {
+		warn_unheld(f, task->tid, is_strict(f, task), error);
+		task->phase = VDSO_TASK_NONE;
+		if (is_strict(f, task))
+			respond(f, task->id, 0, -EPERM, 0);
+		else
+			let_go_on(f, task->id);
+		return;
+	}
+	let_go_on(f, task->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
+	task->phase = VDSO_TASK_HELD;
+	vdso_tracee_interrupt(task->tid);
+}
+
+/* Those whose sibling has failed its exec; who was killed by its success is gone. */
+static void hold_waiting(struct vdso_follower *f)
+{
+	for (uint32_t i = 0; i < f->shared->tasks; i++) {
+		struct vdso_task *task = &f->shared->task[i];
+
+		if (task->phase != VDSO_TASK_WAITING)
+			continue;
+		if (!still_waiting(f, task->id))
+			task->phase = VDSO_TASK_NONE;
+		else if (!vdso_task_sibling_held(f->shared, task->tid))
+			hold(f, task);
 	}
 }
 
 static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	pid_t tid = (pid_t)n->pid;
-	struct vdso_task *task = find_task(f, tid);
-	int error;
+	struct vdso_task *task = vdso_task_find(f->shared, tid);
 
 	if (task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE)) {
 		/* Its last exec failed and it has made the next before our interrupt came: a search along a PATH. It is
@@ -208,10 +174,10 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 		return;
 	}
 	if (task == NULL)
-		task = free_task(f);
+		task = vdso_task_take(f->shared);
 	if (task == NULL) { /* more execs at once than we can hold */
-		run_on_host_clock(f, tid, -EAGAIN);
-		if (f->strict)
+		run_on_host_clock(tid, is_strict(f, NULL), -EAGAIN);
+		if (is_strict(f, NULL))
 			respond(f, n->id, 0, -EAGAIN, 0);
 		else
 			let_go_on(f, n->id);
@@ -219,30 +185,18 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 	}
 	if (f->shared->command == 0)
 		f->shared->command = tid;
-	*task = (struct vdso_task){.tid = tid, .id = n->id};
-	task->session = session_of(f, tid);
-	task->phase = VDSO_TASK_NOTIFIED;
-
-	error = vdso_tracee_seize(tid);
-	if (error != 0) {
-		warn_unheld(f, tid, error);
-		task->phase = VDSO_TASK_NONE;
-		if (f->strict)
-			respond(f, n->id, 0, -EPERM, 0);
-		else
-			let_go_on(f, n->id);
-		return;
-	}
-	let_go_on(f, n->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
-	task->phase = VDSO_TASK_HELD;
-	vdso_tracee_interrupt(tid);
+	*task = (struct vdso_task){.tid = tid, .id = n->id, .session = vdso_sessions_of(f, tid)};
+	if (vdso_task_sibling_held(f->shared, tid))
+		task->phase = VDSO_TASK_WAITING;
+	else
+		hold(f, task);
 }
 
 static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 {
 	pid_t former = vdso_tracee_former(tid);
-	struct vdso_task *task = find_task(f, former);
-	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = f->strict};
+	struct vdso_task *task = vdso_task_find(f->shared, former);
+	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = is_strict(f, task)};
 	char name[32];
 	int error = 0;
 
@@ -250,41 +204,45 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		vdso_tracee_detach(tid, 0);
 		return;
 	}
+	if (former != tid) { /* the leader, which this exec has killed without a word to us */
+		struct vdso_task *leader = vdso_task_find(f->shared, tid);
+
+		if (leader != NULL)
+			leader->phase = VDSO_TASK_NONE;
+	}
 	forget_warnings(f, tid);
-	for (uint32_t i = 0; i < f->shared->sessions; i++)
-		if (f->shared->adopted[i].program == tid)
-			f->shared->adopted[i].program = 0;
+	vdso_sessions_forget(f, tid);
 	if (f->no_new_privs && vdso_procfs_setuid(tid) && first_time(f, 0, ABOUT_SETUID)) {
 		vdso_procfs_name(tid, name, sizeof(name));
 		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
 	}
-	if (task->phase == VDSO_TASK_DIRECT) {
+	if (f->listener < 0) { /* nobody answers questions */
 		swap.image_fd = f->image_fd;
 		swap.clock_fd = f->clock_fd[0];
-		swap.flags = vdso_follower_process_flags(f, tid, 0);
+		swap.flags = vdso_sessions_flags(f, tid, 0);
 	}
 
 	switch (vdso_tracee_order(tid, &f->area, &swap, &error)) {
 	case VDSO_SWAP_ORDERED:
 		/* Before the detach: it may ask before we have come to the next line. */
 		task->tid = tid;
-		task->phase = task->phase == VDSO_TASK_DIRECT ? VDSO_TASK_NONE : VDSO_TASK_ORDERED;
+		task->phase = f->listener < 0 ? VDSO_TASK_NONE : VDSO_TASK_ORDERED;
 		vdso_tracee_detach(tid, 0);
 		return;
 	case VDSO_SWAP_FOREIGN:
 		if (first_time(f, 0, ABOUT_FOREIGN)) {
 			vdso_procfs_name(tid, name, sizeof(name));
 			vdso_warn(tid, "%s is a 32-bit program and %s", name,
-				  f->strict ? "is not started: it could only run on the host's clock" :
+				  swap.strict ? "is not started: it could only run on the host's clock" :
 					      "keeps the host's clock; 64-bit programs that it starts do not");
 		}
 		break;
 	case VDSO_SWAP_REFUSED:
-		run_on_host_clock(f, tid, error);
+		run_on_host_clock(tid, swap.strict, error);
 		break;
 	}
 	task->phase = VDSO_TASK_NONE;
-	if (f->strict)
+	if (swap.strict)
 		vdso_tracee_refuse(tid);
 	vdso_tracee_detach(tid, 0);
 }
@@ -292,7 +250,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 /* A held task has come to a stop that is not an exec's. */
 static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 {
-	struct vdso_task *task = find_task(f, tid);
+	struct vdso_task *task = vdso_task_find(f->shared, tid);
 	int signal = PTRACE_EVENT_OF(status) == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status);
 
 	if (task != NULL && task->phase == VDSO_TASK_DIRECT) {
@@ -300,9 +258,9 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 		return;
 	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
-	if (task != NULL && task->phase == VDSO_TASK_LATE && !on_our_clock(f, tid)) {
-		run_on_host_clock(f, tid, -EOWNERDEAD);
-		if (f->strict)
+	if (task != NULL && task->phase == VDSO_TASK_LATE && !vdso_sessions_swapped(f, tid)) {
+		run_on_host_clock(tid, is_strict(f, task), -EOWNERDEAD);
+		if (is_strict(f, task))
 			kill(tid, SIGKILL);
 	}
 	if (task != NULL)
@@ -331,9 +289,8 @@ static void reap(struct vdso_follower *f)
 	pid_t tid;
 
 	while ((tid = waitpid(-1, &status, __WALL | WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
-		struct vdso_task *task = find_task(f, tid);
-		bool held = task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE ||
-					     task->phase == VDSO_TASK_DIRECT);
+		struct vdso_task *task = vdso_task_find(f->shared, tid);
+		bool held = task != NULL && vdso_task_is_held(task);
 
 		if (WIFSTOPPED(status) && PTRACE_EVENT_OF(status) == PTRACE_EVENT_EXEC)
 			on_exec_stop(f, tid);
@@ -349,19 +306,10 @@ static void reap(struct vdso_follower *f)
 			task->phase = VDSO_TASK_NONE;
 		}
 	}
+	hold_waiting(f);
 }
 
 /* ---- the bootstrap's questions ---- */
-
-uint32_t vdso_follower_process_flags(struct vdso_follower *f, pid_t tid, uint32_t session)
-{
-	char theirs[64];
-
-	if (!f->shared->session[session].counter)
-		return 0;
-	vdso_procfs_time_namespace(tid, theirs, sizeof(theirs));
-	return strcmp(theirs, f->time_namespace) == 0 ? 0 : VDSO_PROCESS_NO_COUNTER;
-}
 
 static int add_fd(struct vdso_follower *f, uint64_t id, int fd)
 {
@@ -382,7 +330,7 @@ static int given_fd(pid_t tid, int fd)
 
 static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif *n)
 {
-	struct vdso_task *task = find_task(f, (pid_t)n->pid);
+	struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
 	uint32_t session = task != NULL ? task->session : 0;
 	bool again = task != NULL && task->phase == VDSO_TASK_GIVING;
 	int image = again ? given_fd((pid_t)n->pid, f->image_fd) : -1;
@@ -407,7 +355,7 @@ static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif
 	}
 	respond(f, n->id,
 		(int64_t)image | (int64_t)clock << 20 |
-			(int64_t)vdso_follower_process_flags(f, (pid_t)n->pid, session) << 40,
+			(int64_t)vdso_sessions_flags(f, (pid_t)n->pid, session) << 40,
 		0, 0);
 	if (task != NULL)
 		task->phase = VDSO_TASK_NONE;
@@ -415,24 +363,26 @@ static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif
 
 static void on_ask(struct vdso_follower *f, const struct seccomp_notif *n)
 {
-	int64_t ret;
-
 	switch (n->data.args[1]) {
 	case VDSO_ASK_DESCRIPTORS:
 		give_descriptors(f, n);
 		return;
 	case VDSO_ASK_FAILED: {
-		struct vdso_task *task = find_task(f, (pid_t)n->pid);
+		struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
 
-		run_on_host_clock(f, (pid_t)n->pid, task != NULL && task->error != 0 ? task->error : -(int)n->data.args[2]);
+		run_on_host_clock((pid_t)n->pid, is_strict(f, task),
+				  task != NULL && task->error != 0 ? task->error : -(int)n->data.args[2]);
 		if (task != NULL)
 			task->phase = VDSO_TASK_NONE;
 		respond(f, n->id, 0, -EFAULT, 0);
 		return;
 	}
 	case VDSO_ASK_ADOPT:
-		ret = adopt(f, (pid_t)n->pid, (int)n->data.args[2]);
-		respond(f, n->id, 0, (int32_t)ret, 0);
+		respond(f, n->id, 0,
+			vdso_sessions_adopt(f, (pid_t)n->pid, (int)(n->data.args[2] & VDSO_NO_DESCRIPTOR),
+					    (n->data.args[2] & VDSO_ADOPT_COUNTER) != 0,
+					    (n->data.args[2] & VDSO_ADOPT_STRICT) != 0),
+			0);
 		return;
 	default:
 		respond(f, n->id, 0, -EFAULT, 0);
@@ -484,17 +434,12 @@ static void receive(struct vdso_follower *f)
 		dispatch(f);
 }
 
-static bool still_waiting(struct vdso_follower *f, uint64_t id)
-{
-	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
-}
-
 /* What a follower that was killed left behind. Its tracees were let go by the kernel when it died. */
 static void recover(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
 
-	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++) {
+	for (uint32_t i = 0; i < f->shared->tasks; i++) {
 		struct vdso_task *task = &f->shared->task[i];
 
 		if (task->phase == VDSO_TASK_DIRECT) {
@@ -525,8 +470,7 @@ static void start(struct vdso_follower *f)
 	if (f->direct > 0) {
 		error = vdso_tracee_seize(f->direct);
 		if (error == 0)
-			f->shared->task[0] = (struct vdso_task){
-				.tid = f->direct, .phase = VDSO_TASK_DIRECT};
+			*vdso_task_take(f->shared) = (struct vdso_task){.tid = f->direct, .phase = VDSO_TASK_DIRECT};
 	}
 	vdso_follower_tell(f, error == 0 ? 'R' : 'X', -error);
 	if (f->release >= 0) {
@@ -547,15 +491,6 @@ static void on_signal(int signal)
 {
 	if (signal == SIGUSR1)
 		guard_died = 1;
-}
-
-static bool holding(struct vdso_follower *f)
-{
-	for (unsigned i = 0; i < VDSO_FOLLOWER_TASKS; i++)
-		if (f->shared->task[i].phase == VDSO_TASK_HELD || f->shared->task[i].phase == VDSO_TASK_LATE ||
-		    f->shared->task[i].phase == VDSO_TASK_DIRECT)
-			return true;
-	return false;
 }
 
 int vdso_follower_run(struct vdso_follower *f, bool again)
@@ -591,9 +526,9 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 		};
 
 		reap(f);
-		if (f->listener < 0 && !holding(f) && f->shared->child == 0 && f->ended < 0)
+		if (f->listener < 0 && !vdso_task_any_held(f->shared) && f->shared->child == 0 && f->ended < 0)
 			return 0;
-		if (guard_died && !holding(f)) {
+		if (guard_died && !vdso_task_any_held(f->shared)) {
 			guard_died = 0;
 			vdso_guard_replace(f);
 		}

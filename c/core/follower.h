@@ -15,13 +15,14 @@
 
 #include "area.h"
 
-#define VDSO_FOLLOWER_TASKS 512u
+#define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
 #define VDSO_FOLLOWER_SESSIONS 64u
 #define VDSO_FOLLOWER_WARNED 256u
 
 enum vdso_task_phase {
 	VDSO_TASK_NONE,
 	VDSO_TASK_NOTIFIED, /* its notification `id` waits for an answer */
+	VDSO_TASK_WAITING,  /* as NOTIFIED, until the thread of its process that is held has got through or failed */
 	VDSO_TASK_HELD,     /* let go on into the kernel's exec, and held by ptrace */
 	VDSO_TASK_LATE,     /* held again by a follower whose predecessor died holding it: its exec may be over */
 	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
@@ -40,6 +41,7 @@ struct vdso_task {
 struct vdso_follower_session {
 	uint64_t inode; /* of the clock page's file: how a process shows which session it is on */
 	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
+	bool strict;    /* its programs run swapped or not at all */
 };
 
 /* One warning that has been given: to whom, and which. */
@@ -51,12 +53,13 @@ struct vdso_warned {
 struct vdso_follower_shared {
 	uint64_t notification[64]; /* struct seccomp_notif, of whatever size this kernel's is; id 0: none is being read */
 	struct vdso_task task[VDSO_FOLLOWER_TASKS];
+	uint32_t tasks; /* none is in use from this index on */
 	struct vdso_follower_session session[VDSO_FOLLOWER_SESSIONS];
 	uint32_t sessions;
 	struct {
 		int32_t program;
-		uint32_t session;
-	} adopted[VDSO_FOLLOWER_SESSIONS]; /* what a program has asked for its next exec */
+		uint64_t start; /* of the program: tells its id from the id's reuse */
+	} adopted[VDSO_FOLLOWER_SESSIONS]; /* by session: who has asked for it, for its next exec */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
 	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
@@ -78,7 +81,6 @@ struct vdso_follower {
 	pid_t direct; /* a task to hold from the outset, 0: none */
 	unsigned filter; /* VDSO_FILTER_*, for the command where we start it */
 	char **command;  /* what to start, NULL: the command line becomes the command */
-	bool strict;
 	bool no_new_privs; /* set for following's sake, and setuid programs lose their privilege by it */
 	bool front; /* the command line waits for the command, whose parent we are */
 	char time_namespace[64];
@@ -86,15 +88,13 @@ struct vdso_follower {
 
 /* One line a message, from the follower to a waiting command line. */
 struct vdso_follower_message {
-	char what; /* 'R' ready, 'P' the command's pid, 'S' stopped by a signal, 'C' continued, 'E' wait status, 'X' errno */
+	char what; /* 'R' ready, 'P' the command's pid, 'S' stopped by a signal, 'C' continued, 'E' wait status, 'X' errno, 'F' the
+	            filter's errno */
 	int32_t value;
 };
 
 /* Runs until no program is left under the filter. Returns an exit status; `again`: a predecessor was killed. */
 int vdso_follower_run(struct vdso_follower *follower, bool again);
-
-/* VDSO_PROCESS_* for a program of that session. */
-uint32_t vdso_follower_process_flags(struct vdso_follower *follower, pid_t tid, uint32_t session);
 
 int vdso_follower_tell(const struct vdso_follower *follower, char what, int32_t value);
 

@@ -22,7 +22,7 @@
 #include "guard.h"
 #include "procfs.h"
 
-static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter)
+static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter, bool *strict)
 {
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -38,7 +38,7 @@ static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter)
 			continue;
 		}
 		if (strcmp(argv[i], "--strict") == 0) {
-			f->strict = true;
+			*strict = true;
 			continue;
 		}
 		i++;
@@ -66,12 +66,12 @@ int main(int argc, char **argv)
 		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .release = -1,
 		.life = -1};
 	struct vdso_follower *f = &follower;
-	bool counter = false;
+	bool counter = false, strict = false;
 	int low;
 	Elf64_Ehdr header;
 	struct stat st;
 
-	if (!parse(f, argc, argv, &counter)) {
+	if (!parse(f, argc, argv, &counter, &strict)) {
 		fprintf(stderr, "vdso-follower: started by `vdso run`, not by hand\n");
 		return 2;
 	}
@@ -90,7 +90,7 @@ int main(int argc, char **argv)
 	    pread(f->image_fd, &header, sizeof(header), 0) != sizeof(header))
 		return 1;
 	f->landing = header.e_entry;
-	f->shared->session[0] = (struct vdso_follower_session){st.st_ino, counter};
+	f->shared->session[0] = (struct vdso_follower_session){st.st_ino, counter, strict};
 	f->shared->sessions = 1;
 	vdso_procfs_time_namespace(getpid(), f->time_namespace, sizeof(f->time_namespace));
 
@@ -99,7 +99,7 @@ int main(int argc, char **argv)
 			_exit(0);
 		vdso_command_leave(f, -1);
 		if (f->filter & VDSO_FILTER_LISTENS) {
-			f->listener = vdso_descriptor_receive(f->control, 0);
+			f->listener = vdso_descriptor_receive(f->control, 0, NULL);
 			if (f->listener < 0)
 				return 1; /* the filter was refused, and the command line knows */
 		}

@@ -34,7 +34,7 @@ static void pass_on(int signals, int command)
 	}
 }
 
-int vdso_front_wait(int control)
+int vdso_front_wait(int control, bool *filter_refused)
 {
 	struct vdso_follower_message message;
 	int signals, command = 0;
@@ -65,8 +65,10 @@ int vdso_front_wait(int control)
 			return -ECONNRESET;
 		if (message.what == 'P')
 			command = message.value;
-		else if (message.what == 'X')
+		else if (message.what == 'X' || message.what == 'F') {
+			*filter_refused = message.what == 'F';
 			return -message.value;
+		}
 		else if (message.what == 'S') {
 			/* Whoever continues the process group continues us both. They may have done so already: then their SIGCONT
 			 * is here, and has woken the command by the time it is passed on. */

@@ -13,24 +13,41 @@
 #include "descriptor.h"
 #include "filter.h"
 
-/* The session index that the next kept descriptor belongs to follows from their order. */
-static void take_kept(struct vdso_follower *f, int from, uint32_t *kept)
+/* Later ones supersede: an index may be used again, and a follower that did not live to count it sends it again. */
+static void take_kept(struct vdso_follower *f, int from)
 {
+	uint32_t session;
 	int fd;
 
-	while (*kept < VDSO_FOLLOWER_SESSIONS && (fd = vdso_descriptor_receive(from, MSG_DONTWAIT)) >= 0)
-		f->clock_fd[(*kept)++] = fd;
-	/* Sent by a follower that did not live to count it: its successor is asked, and sends, again. */
-	while (*kept > f->shared->sessions)
-		close(f->clock_fd[--*kept]);
+	while ((fd = vdso_descriptor_receive(from, MSG_DONTWAIT, &session)) >= 0) {
+		if (session >= VDSO_FOLLOWER_SESSIONS) { /* the listener, which we have */
+			close(fd);
+			continue;
+		}
+		if (f->clock_fd[session] > 0)
+			close(f->clock_fd[session]);
+		f->clock_fd[session] = fd;
+	}
+}
+
+/* SIGUSR1 when the guard dies, or has died: kept until vdso_follower_run() is ready for it. */
+static void watch_guard(pid_t guard)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGUSR1);
+	if (getppid() != guard)
+		raise(SIGUSR1);
 }
 
 static void follow(struct vdso_follower *f, pid_t guard, bool again)
 {
 	prctl(PR_SET_NAME, "vdso-follower");
-	prctl(PR_SET_PDEATHSIG, SIGUSR1);
-	if (getppid() != guard)
-		raise(SIGUSR1);
+	if (!f->front) /* there it has no successor to make, and the command would inherit the mask */
+		watch_guard(guard);
 	if (!again && f->front && vdso_command_start(f) != 0)
 		_exit(1);
 	_exit(vdso_follower_run(f, again));
@@ -38,11 +55,9 @@ static void follow(struct vdso_follower *f, pid_t guard, bool again)
 
 static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 {
-	uint32_t kept = f->shared->sessions;
-
 	signal(SIGCHLD, SIG_DFL); /* ignored before us, our child would leave no status */
 	if (f->front && (f->filter & VDSO_FILTER_LISTENS) != 0 && f->listener < 0)
-		f->listener = vdso_descriptor_receive(kept_socket, 0);
+		f->listener = vdso_descriptor_receive(kept_socket, 0, NULL);
 	if (f->front) {
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
 		vdso_command_leave(f, kept_socket);
@@ -58,7 +73,7 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 		}
 		if (WIFEXITED(status))
 			return WEXITSTATUS(status);
-		take_kept(f, kept_socket, &kept);
+		take_kept(f, kept_socket);
 		if (f->front) {
 			/* Under Yama only an ancestor may trace, and by its death its children have become ours. */
 			prctl(PR_SET_NAME, "vdso-follower");
@@ -71,7 +86,7 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 		if (child == 0)
 			follow(f, guard, true);
 		if (child < 0)
-			return 1;
+			return vdso_follower_run(f, true); /* no process to be had: rather a follower without a guard */
 	}
 }
 
@@ -88,6 +103,10 @@ int vdso_guard_run(struct vdso_follower *f)
 		return 1;
 	if (child == 0)
 		follow(f, guard, false);
+	if (f->front) { /* else the guard would wait for its own end of the listener's way */
+		close(f->guard);
+		f->guard = -1;
+	}
 	return stand_by(f, child, sockets[0]);
 }
 
@@ -108,15 +127,13 @@ void vdso_guard_replace(struct vdso_follower *f)
 	f->guard = sockets[1];
 	if (child == 0) {
 		prctl(PR_SET_NAME, "vdso-follower");
-		prctl(PR_SET_PDEATHSIG, SIGUSR1);
-		if (getppid() != guard)
-			raise(SIGUSR1);
+		watch_guard(guard);
 		return;
 	}
 	_exit(stand_by(f, child, sockets[0]));
 }
 
-int vdso_guard_keep(int guard, int fd)
+int vdso_guard_keep(int guard, int fd, uint32_t number)
 {
-	return guard < 0 ? 0 : vdso_descriptor_send(guard, fd);
+	return guard < 0 ? 0 : vdso_descriptor_send(guard, fd, number);
 }

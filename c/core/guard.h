@@ -13,7 +13,7 @@ int vdso_guard_run(struct vdso_follower *follower);
 /* Called by a follower whose guard was killed: returns in a child that goes on following; the caller becomes the guard. */
 void vdso_guard_replace(struct vdso_follower *follower);
 
-/* Called by the follower: a descriptor that a successor will need. 0 or a negative errno. */
-int vdso_guard_keep(int guard, int fd);
+/* Called by the follower: a session's clock page, or the listener, that a successor will need. 0 or a negative errno. */
+int vdso_guard_keep(int guard, int fd, uint32_t number);
 
 #endif

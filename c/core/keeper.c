@@ -448,8 +448,7 @@ void vdso_keeper_step(struct vdso_keeper *k)
 		publish(k, &next);
 }
 
-/* Whether whoever kept us has gone: the pipe's other end is closed, or the pidfd's process has ended. */
-static bool ended(const struct pollfd *life)
+bool vdso_keeper_unwanted(const struct pollfd *life)
 {
 	char byte;
 
@@ -474,7 +473,7 @@ void vdso_keeper_run(struct vdso_keeper *k, int life_fd)
 
 		if (ready < 0)
 			continue;
-		if (life_fd >= 0 && ended(&wait[1]))
+		if (life_fd >= 0 && vdso_keeper_unwanted(&wait[1]))
 			return;
 		if ((wait[0].revents & POLLIN) != 0)
 			vdso_keeper_step(k);

@@ -12,6 +12,7 @@
 #ifndef VDSO_CORE_KEEPER_H
 #define VDSO_CORE_KEEPER_H
 
+#include <poll.h>
 #include <stdbool.h>
 
 #include "clock.h"
@@ -60,6 +61,9 @@ void vdso_keeper_tick(struct vdso_keeper *keeper);
 
 /* REALTIME was set: the wall clocks follow at once. */
 void vdso_keeper_step(struct vdso_keeper *keeper);
+
+/* Whether whoever a keeper is kept for has gone, by what poll() said of it: a pipe's other end, or a pidfd's process. */
+bool vdso_keeper_unwanted(const struct pollfd *life);
 
 /* Ticks until life_fd (the read end of a pipe, or a pidfd) says that nobody is left. life_fd < 0: for ever. */
 void vdso_keeper_run(struct vdso_keeper *keeper, int life_fd);

@@ -171,19 +171,20 @@ static int start(struct vdso_keeper *keeper, struct vdso_source *source, struct 
  */
 static bool stand_by(void)
 {
-	struct pollfd wait[2] = {{.fd = LIFE}, {.events = POLLIN}};
+	struct pollfd wait[2] = {{.fd = LIFE, .events = POLLIN}, {.events = POLLIN}};
 	pid_t keeper = getpid();
 
 	if (fork() != 0)
 		return false;
 	prctl(PR_SET_NAME, "vdso-standby");
+	close(READY); /* the keeper's to answer */
 	wait[1].fd = (int)syscall(SYS_pidfd_open, keeper, 0);
 	if (wait[1].fd < 0)
 		_exit(0); /* it has ended already, or cannot be watched */
 	while (wait[1].revents == 0) {
 		if (poll(wait, 2, -1) < 0 && errno != EINTR)
 			_exit(1);
-		if (wait[0].revents != 0)
+		if (vdso_keeper_unwanted(&wait[0]))
 			_exit(0);
 	}
 	close(wait[1].fd);
@@ -206,15 +207,18 @@ int main(int argc, char **argv)
 	stand_aside();
 	for (;;) {
 		status = start(&keeper, &source, &page, &options, reason, sizeof(reason));
-		if (!successor)
-			say(status == OK ? "ok" : reason);
-		if (status != OK)
+		if (status != OK) {
+			if (!successor)
+				say(reason);
 			break;
-		successor = stand_by();
-		if (!successor) {
+		}
+		if (!stand_by()) {
+			if (!successor)
+				say("ok");
 			vdso_keeper_run(&keeper, LIFE);
 			break;
 		}
+		successor = true;
 		/* The page's mapping is not ours, and its lock has gone with our predecessor. */
 		vdso_source_deinit(&source);
 	}

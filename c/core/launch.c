@@ -107,12 +107,12 @@ static int beside(const struct vdso_launch *l, int control, enum vdso_launch_ste
 		return error;
 	*step = VDSO_LAUNCH_HOLD;
 	if (listener >= 0) {
-		error = vdso_descriptor_send(control, listener);
+		error = vdso_descriptor_send(control, listener, 0);
 		close(listener);
 	}
 	if (error == 0)
 		error = wait_ready(control);
-	if (error == 0 && (l->filter & VDSO_FILTER_EXEC) == 0) {
+	if (error == 0 && (l->filter & VDSO_FILTER_NONE) != 0) {
 		/* The swap's order names them, and its landing closes them. */
 		fcntl(l->image_fd, F_SETFD, 0);
 		fcntl(l->clock_fd, F_SETFD, 0);
@@ -136,8 +136,10 @@ int vdso_launch(const struct vdso_launch *l, int *status, enum vdso_launch_step 
 			;
 		error = beside(l, sockets[0], step);
 	} else if (error == 0) {
-		*step = VDSO_LAUNCH_HOLD;
-		*status = vdso_front_wait(sockets[0]);
+		bool filter_refused = false;
+
+		*status = vdso_front_wait(sockets[0], &filter_refused);
+		*step = filter_refused ? VDSO_LAUNCH_FILTER : VDSO_LAUNCH_HOLD;
 		error = *status < 0 ? *status : 0;
 	}
 	close(sockets[0]);
@@ -178,9 +180,10 @@ int vdso_launch_apart(const char *path, char *const argv[], const int *fds, size
 	return error;
 }
 
-bool vdso_launch_adopt(int clock_fd, int *error)
+bool vdso_launch_adopt(int clock_fd, bool counter, bool strict, int *error)
 {
-	long ret = syscall(SYS_execve, VDSO_ASK_PATH, VDSO_ASK_ADOPT, clock_fd);
+	long what = clock_fd | (counter ? VDSO_ADOPT_COUNTER : 0) | (strict ? VDSO_ADOPT_STRICT : 0);
+	long ret = syscall(SYS_execve, VDSO_ASK_PATH, VDSO_ASK_ADOPT, what);
 
 	/* The kernel's own answer to that path is EFAULT. */
 	*error = ret == 0 ? 0 : -errno;

@@ -36,6 +36,6 @@ int vdso_launch(const struct vdso_launch *launch, int *status, enum vdso_launch_
 int vdso_launch_apart(const char *path, char *const argv[], const int *fds, size_t count);
 
 /* Asks a follower above us to take the session of this clock page for our next exec. False: there is none above us. */
-bool vdso_launch_adopt(int clock_fd, int *error);
+bool vdso_launch_adopt(int clock_fd, bool counter, bool strict, int *error);
 
 #endif

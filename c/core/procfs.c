@@ -64,22 +64,36 @@ void vdso_procfs_name(pid_t tid, char *ret, size_t size)
 	fclose(file);
 }
 
-bool vdso_procfs_maps_inode(pid_t tid, uint64_t inode)
+uint64_t vdso_procfs_start(pid_t pid)
 {
-	FILE *file = open_file(tid, "maps");
-	char line[512];
-	bool found = false;
+	FILE *file = open_file(pid, "stat");
+	char line[1024], *after = NULL;
+	unsigned long long start = 0;
 
 	if (file == NULL)
-		return false;
-	while (!found && fgets(line, sizeof(line), file) != NULL) {
-		unsigned long number;
-
-		if (strstr(line, "/memfd:vdso-clock") != NULL && sscanf(line, "%*s %*s %*s %*s %lu", &number) == 1)
-			found = number == inode;
-	}
+		return 0;
+	if (fgets(line, sizeof(line), file) != NULL)
+		after = strrchr(line, ')'); /* the name may hold anything */
 	fclose(file);
-	return found;
+	if (after != NULL)
+		sscanf(after + 1, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start);
+	return start;
+}
+
+uint64_t vdso_procfs_clock_inode(pid_t tid)
+{
+	FILE *file = open_file(tid, "maps");
+	unsigned long number = 0;
+	char line[512];
+
+	if (file == NULL)
+		return 0;
+	while (number == 0 && fgets(line, sizeof(line), file) != NULL)
+		/* Of those that have it mapped for other ends, the swapped ones show it as a shared and read-only page. */
+		if (strstr(line, " r--s ") != NULL && strstr(line, "/memfd:vdso-clock") != NULL)
+			sscanf(line, "%*s %*s %*s %*s %lu", &number);
+	fclose(file);
+	return number;
 }
 
 bool vdso_procfs_setuid(pid_t tid)

@@ -106,11 +106,30 @@ static int read_registers(pid_t tid, struct user_regs_struct *regs)
 	return iov.iov_len == sizeof(*regs) ? 0 : -ENOEXEC; /* a 32-bit program's are fewer */
 }
 
-static int write_all(int mem, const void *bytes, size_t size, uint64_t at)
+/* Word by word: for kernels that let nobody write over what is mapped read-only by /proc/PID/mem. */
+static int poke_all(pid_t tid, const void *bytes, size_t size, uint64_t at)
 {
-	ssize_t written = pwrite(mem, bytes, size, (off_t)at);
+	for (size_t done = 0; done < size; done += sizeof(long)) {
+		size_t part = size - done < sizeof(long) ? size - done : sizeof(long);
+		long word = 0;
 
-	return written == (ssize_t)size ? 0 : written < 0 ? -errno : -EFAULT;
+		errno = 0;
+		if (part < sizeof(long))
+			word = ptrace(PTRACE_PEEKDATA, tid, at + done, 0L);
+		if (errno != 0)
+			return -errno;
+		memcpy(&word, (const char *)bytes + done, part);
+		if (ptrace(PTRACE_POKEDATA, tid, at + done, word) != 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int write_all(pid_t tid, int mem, const void *bytes, size_t size, uint64_t at)
+{
+	if (pwrite(mem, bytes, size, (off_t)at) == (ssize_t)size)
+		return 0;
+	return poke_all(tid, bytes, size, at);
 }
 
 static int read_all(int mem, void *bytes, size_t size, uint64_t at)
@@ -147,6 +166,18 @@ static int choose_place(const struct vdso_area *area, uint64_t image, int mem, s
 	return 0;
 }
 
+/* An x32 program: 64-bit registers, but an auxiliary vector of other words, in which nothing was found. */
+static bool is_x32(pid_t tid)
+{
+	unsigned char ident[EI_NIDENT] = {0};
+	int fd = open_proc(tid, "exe", O_RDONLY);
+	bool ret = fd >= 0 && read(fd, ident, sizeof(ident)) == sizeof(ident) && ident[EI_CLASS] == ELFCLASS32;
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area, const struct vdso_swap *swap, int *error)
 {
 	struct user_regs_struct regs;
@@ -173,6 +204,10 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 		return VDSO_SWAP_REFUSED;
 	}
 	*error = read_image_address(tid, mem, regs.rsp, &image);
+	if (*error == 0 && image == 0 && is_x32(tid)) {
+		close(mem);
+		return VDSO_SWAP_FOREIGN;
+	}
 	if (*error == 0 && image != 0) {
 		*error = read_all(mem, header, sizeof(header), image);
 		if (*error == 0 && (area->image_size == 0 || memcmp(header, area->header, sizeof(header)) != 0)) {
@@ -186,9 +221,9 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	if (*error == 0)
 		*error = choose_place(area, image, mem, &order, &at);
 	if (*error == 0)
-		*error = write_all(mem, &order, sizeof(order), order_at);
+		*error = write_all(tid, mem, &order, sizeof(order), order_at);
 	if (*error == 0)
-		*error = write_all(mem, vdso_bootstrap, (size_t)(vdso_bootstrap_end - vdso_bootstrap), at);
+		*error = write_all(tid, mem, vdso_bootstrap, (size_t)(vdso_bootstrap_end - vdso_bootstrap), at);
 	close(mem);
 	if (*error != 0)
 		return VDSO_SWAP_REFUSED;
@@ -213,7 +248,7 @@ void vdso_tracee_refuse(pid_t tid)
 
 	_Static_assert(sizeof(leave_64) == sizeof(leave_32), "one size");
 	if (mem < 0 || ptrace(PTRACE_GETREGS, tid, 0L, &regs) != 0 ||
-	    write_all(mem, is_64 ? leave_64 : leave_32, sizeof(leave_64), regs.rip) != 0)
+	    write_all(tid, mem, is_64 ? leave_64 : leave_32, sizeof(leave_64), regs.rip) != 0)
 		kill(tid, SIGKILL);
 	if (mem >= 0)
 		close(mem);

@@ -1,11 +1,14 @@
 #include "warning.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* The program's own description, so that a redirected file's offset moves on; by path only where that is filtered. */
@@ -38,12 +41,29 @@ static int open_stderr_of(pid_t tid)
 	return open(path, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 }
 
+static void put(int fd, const char *line, size_t length)
+{
+	struct iovec iov = {(void *)line, length};
+	struct pollfd ready = {.fd = fd, .events = POLLOUT};
+	struct stat st = {0};
+
+	/* A data file that happens to be descriptor 2 is no place for messages. */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY)
+		return;
+	if (!S_ISREG(st.st_mode) && (pwritev2(fd, &iov, 1, -1, RWF_NOWAIT) >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)))
+		return;
+	/* What knows no such flag: a file, or a terminal or older pipe that says that it is ready. */
+	if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) != 0 && write(fd, line, length) < 0) {
+		/* its reader has gone; nobody is left to be told */
+	}
+}
+
 void vdso_warn(pid_t tid, const char *format, ...)
 {
 	char line[512] = "vdso: ";
 	size_t length = strlen(line);
-	struct pollfd ready;
 	va_list args;
+	int fd;
 
 	va_start(args, format);
 	vsnprintf(line + length, sizeof(line) - length - 1, format, args);
@@ -51,13 +71,9 @@ void vdso_warn(pid_t tid, const char *format, ...)
 	length = strlen(line);
 	line[length++] = '\n';
 
-	ready.fd = open_stderr_of(tid);
-	ready.events = POLLOUT;
-	if (ready.fd < 0)
+	fd = open_stderr_of(tid);
+	if (fd < 0)
 		return;
-	/* A pipe that is ready takes PIPE_BUF bytes at once, which is more than a line. */
-	if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) != 0 && write(ready.fd, line, length) < 0) {
-		/* its reader has gone; nobody is left to be told */
-	}
-	close(ready.fd);
+	put(fd, line, length);
+	close(fd);
 }

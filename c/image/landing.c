@@ -3,9 +3,9 @@
  *
  * The follower stops a program once, at its exec, leaves an order below its stack and a few instructions (c/core/bootstrap.S) in
  * the unused tail of the kernel's image, points the program there and lets it go. From then on the process needs nobody:
- * a follower that is killed now leaves nothing half done. Everything of ours is mapped and checked first; then the
- * kernel's pages are moved aside, keeping their distances, so that its functions go on working; then ours stand where
- * they were. A step that fails is undone and the program runs as if untouched.
+ * a follower that is killed now leaves nothing half done. The kernel's pages are moved aside, keeping their distances, so
+ * that its functions go on working, and ours are mapped where they were. A step that fails is undone and the program runs as
+ * if untouched: nobody else is in the address space, and it has not run yet.
  */
 #include <stdbool.h>
 
@@ -31,6 +31,7 @@ enum {
 	AT_FLAGS = 8,
 	AT_SYSINFO_EHDR = 33,
 	E_PERM = 1,
+	E_FAULT = 14,
 	E_INVAL = 22,
 };
 
@@ -78,20 +79,25 @@ static uint64_t move(uint64_t from, uint64_t size, uint64_t to)
 	return (uint64_t)call(ARCH_NR_MREMAP, from, size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
 }
 
-/* Moves the kernel's pieces, all or none. 0 or a negative errno. */
-static long move_kernel(const struct vdso_order *order, uint64_t from, uint64_t to)
+/*
+ * Moves the kernel's pieces, all or none. 0 or a negative errno. Since 6.17 one call moves them all; an earlier kernel
+ * answers EFAULT to it, having moved nothing, and so will a piece that has gone already should the call have failed half way.
+ */
+static uint64_t move_kernel(const struct vdso_order *order, uint64_t from, uint64_t to)
 {
 	uint32_t pieces = order->pieces;
 
+	if (!failed(move(from, order->area_size, to)))
+		return 0;
 	for (uint32_t i = 0; i < pieces; i++) {
 		uint32_t offset = order->piece[i].offset;
 		uint64_t moved = move(from + offset, order->piece[i].size, to + offset);
 
-		if (!failed(moved))
+		if (!failed(moved) || moved == (uint64_t)-E_FAULT)
 			continue;
 		while (i-- > 0)
 			move(to + order->piece[i].offset, order->piece[i].size, from + order->piece[i].offset);
-		return (long)moved;
+		return moved;
 	}
 	return 0;
 }
@@ -173,34 +179,30 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	uint64_t kernel_image = order->kernel_image, image, spot = 0, error;
 	bool in_place = order->place == VDSO_PLACE_MOVE;
 
-	uint64_t clock = map(0, VDSO_CLOCK_BYTES, PROT_READ, MAP_SHARED, clock_fd);
-	uint64_t own = map(0, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	/* Where the kernel's pages go, or where ours stand. */
 	uint64_t room = in_place ? area_size : VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
 
 	spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (order->covered_size != 0 && uncover(order) != 0)
 		call(ARCH_NR_EXIT_GROUP, VDSO_STRICT_STATUS, 0, 0, 0, 0); /* no program is left to run */
-	error = error_of(clock) | error_of(own) | error_of(spot);
-	if (error == 0 && !clock_page_fits((const struct vdso_page_header *)clock))
-		error = (uint64_t)-E_INVAL;
+	error = error_of(spot);
 	if (error != 0)
 		goto untouched;
 
 	if (in_place) {
-		long moved = move_kernel(order, area, spot);
+		uint64_t moved = move_kernel(order, area, spot);
 
 		if (moved == 0) {
 			image = kernel_image;
 			kernel_image = kernel_image - area + spot;
-		} else if (moved == -E_PERM) { /* sealed: leave them, and stand elsewhere */
+		} else if (moved == (uint64_t)-E_PERM) { /* sealed: leave them, and stand elsewhere */
 			unmap(spot, room);
 			in_place = false;
 			room = VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
 			spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 			error = error_of(spot);
 		} else {
-			error = (uint64_t)moved;
+			error = moved;
 		}
 	}
 	if (error != 0)
@@ -208,20 +210,25 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	if (!in_place)
 		image = spot + VDSO_DATA_BYTES;
 
-	struct vdso_process *process = (struct vdso_process *)own;
+	/* In their places at once, not moved there: a page that was mapped elsewhere first costs a second call. */
+	struct vdso_process *process = (struct vdso_process *)(image - VDSO_PAGE_BYTES);
 
-	process->magic = VDSO_PROCESS_MAGIC;
-	process->flags = descriptors >> 40;
-	process->kernel_image = kernel_image;
-	process->image = image;
-	choose_functions(process, order, kernel_image, here);
-	error = (uint64_t)call(ARCH_NR_MPROTECT, own, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
+	error = error_of(map(image - VDSO_DATA_BYTES, VDSO_CLOCK_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, clock_fd));
+	if (error == 0 && !clock_page_fits((const struct vdso_page_header *)(image - VDSO_DATA_BYTES)))
+		error = (uint64_t)-E_INVAL;
+	if (error == 0)
+		error = error_of(map((uint64_t)process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1));
+	if (error == 0) {
+		process->magic = VDSO_PROCESS_MAGIC;
+		process->flags = descriptors >> 40;
+		process->kernel_image = kernel_image;
+		process->image = image;
+		choose_functions(process, order, kernel_image, here);
+		error = (uint64_t)call(ARCH_NR_MPROTECT, (uint64_t)process, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
+	}
 	if (error == 0)
 		error = error_of(map(image, VDSO_IMAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, image_fd));
-	if (error == 0)
-		error = error_of(move(clock, VDSO_CLOCK_BYTES, image - VDSO_DATA_BYTES));
-	if (error == 0)
-		error = error_of(move(own, VDSO_PAGE_BYTES, image - VDSO_PAGE_BYTES));
 	if (error == 0 && !in_place && !lead_auxv(stack, image))
 		error = (uint64_t)-E_INVAL;
 	if (error != 0 && in_place) {
@@ -238,8 +245,6 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	return (struct landed){image, entry};
 
 untouched:
-	unmap(clock, VDSO_CLOCK_BYTES);
-	unmap(own, VDSO_PAGE_BYTES);
 	unmap(spot, room);
 	call(ARCH_NR_CLOSE, (uint64_t)image_fd, 0, 0, 0, 0);
 	call(ARCH_NR_CLOSE, (uint64_t)clock_fd, 0, 0, 0, 0);

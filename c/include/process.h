@@ -54,7 +54,9 @@ struct vdso_process {
 #define VDSO_ASK_DESCRIPTORS 1 /* -> image | clock page << 20 | VDSO_PROCESS_* << 40; negative: no swap */
 #define VDSO_NO_DESCRIPTOR 0xfffffL /* in the place of one that could not be given */
 #define VDSO_ASK_FAILED 2      /* with the errno: nothing was changed, and the program runs on the host's clock */
-#define VDSO_ASK_ADOPT 3       /* with a descriptor of a session's clock page, for what the caller execs next */
+#define VDSO_ASK_ADOPT 3       /* with a descriptor of a session's clock page, for what the caller execs next; and: */
+#define VDSO_ADOPT_COUNTER (1L << 32) /* it is a tsc clock */
+#define VDSO_ADOPT_STRICT (1L << 33)  /* its programs run swapped or not at all */
 
 #define VDSO_STRICT_STATUS 125 /* exit status of a program that may only run swapped, and could not be */
 

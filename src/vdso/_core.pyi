@@ -148,7 +148,7 @@ def launch(
 def launch_apart(path: str, words: list[str], fds: list[int], /) -> None:
     """Starts a program in a session of its own that is nobody's child. Raises OSError."""
 
-def adopt(clock_fd: int, /) -> int | None:
+def adopt(clock_fd: int, counter: bool, strict: bool, /) -> int | None:
     """Asks a follower above us to run our next exec on this page. None: there is none; else 0 or an errno."""
 
 def end_as(wait_status: int, /) -> NoReturn:

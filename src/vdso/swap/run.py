@@ -68,18 +68,19 @@ def run(
         page.set_identity()
     page.release()
 
-    life_fd = start_keeper(page, sec, nsec) if counter else -1
-    _restore_locale()
-    above = _core.adopt(page.reader_fd)
+    above = _core.adopt(page.reader_fd, counter, strict)
     if above is not None:
         _join(above)
+        if counter:  # nobody who outlives the command would hold anything for us
+            start_keeper(page, sec, nsec, life=os.pidfd_open(os.getpid()))
+        _restore_locale()
         _become(command, strict)
+    life_fd = start_keeper(page, sec, nsec) if counter else -1
+    _restore_locale()
 
-    filter_flags = _core.FILTER_EXEC if follow else 0
+    filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     if offset_ns:
         filter_flags |= _core.FILTER_DEADLINES
-    if counter and not filter_flags:
-        filter_flags = _core.FILTER_LAST
     front = _only_ancestors_trace()
 
     def launch(flags: int) -> tuple[int, int, int]:
@@ -119,9 +120,11 @@ def _open_image() -> int:
         raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
 
 
-def start_keeper(page: "_core.ClockPage", sec: int, nsec: int) -> int:
-    """Returns a descriptor whose last copy, when it is closed, ends the keeper."""
-    life, ours = os.pipe2(os.O_CLOEXEC)
+def start_keeper(page: "_core.ClockPage", sec: int, nsec: int, life: int = -1) -> int:
+    """Returns a descriptor whose last copy, when it is closed, ends the keeper; or it ends with pidfd `life`."""
+    ours = -1
+    if life < 0:
+        life, ours = os.pipe2(os.O_CLOEXEC)
     answer, ready = os.pipe2(os.O_CLOEXEC)
     words = ["vdso-keeper", "--page", str(page.fd), "--offset-sec", str(sec), "--offset-nsec", str(nsec)]
     words += ["--life", str(life), "--ready", str(ready)]

@@ -1,0 +1,129 @@
+#include "sessions.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "procfs.h"
+
+/* The session with this clock page, -1 if it is none of ours. Later ones first: an index may be used again. */
+static int by_inode(const struct vdso_follower_shared *s, uint64_t inode)
+{
+	for (uint32_t i = s->sessions; inode != 0 && i-- > 0;)
+		if (s->session[i].inode == inode)
+			return (int)i;
+	return -1;
+}
+
+uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
+{
+	struct vdso_follower_shared *s = f->shared;
+	pid_t program;
+
+	if (s->sessions == 1)
+		return 0;
+	program = vdso_procfs_number(tid, "Tgid:");
+	for (uint32_t i = 1; i < s->sessions; i++)
+		if (s->adopted[i].program == program && s->adopted[i].start == vdso_procfs_start(program))
+			return i;
+	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
+	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
+		int index = by_inode(s, vdso_procfs_clock_inode(at));
+
+		if (index >= 0)
+			return (uint32_t)index;
+	}
+	return 0;
+}
+
+bool vdso_sessions_swapped(const struct vdso_follower *f, pid_t tid)
+{
+	return by_inode(f->shared, vdso_procfs_clock_inode(tid)) >= 0;
+}
+
+uint32_t vdso_sessions_flags(const struct vdso_follower *f, pid_t tid, uint32_t session)
+{
+	char theirs[64];
+
+	if (!f->shared->session[session].counter)
+		return 0;
+	vdso_procfs_time_namespace(tid, theirs, sizeof(theirs));
+	return strcmp(theirs, f->time_namespace) == 0 ? 0 : VDSO_PROCESS_NO_COUNTER;
+}
+
+void vdso_sessions_forget(struct vdso_follower *f, pid_t program)
+{
+	for (uint32_t i = 1; i < f->shared->sessions; i++)
+		if (f->shared->adopted[i].program == program)
+			f->shared->adopted[i].program = 0;
+}
+
+/* An index whose session nobody is on any more, 0 if there is none: looks at every process, and so only when all are used. */
+static uint32_t find_unused(struct vdso_follower *f)
+{
+	struct vdso_follower_shared *s = f->shared;
+	bool used[VDSO_FOLLOWER_SESSIONS] = {false};
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+
+	if (proc == NULL)
+		return 0;
+	while ((entry = readdir(proc)) != NULL) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		int index = pid > 0 ? by_inode(s, vdso_procfs_clock_inode(pid)) : -1;
+
+		if (index >= 0)
+			used[index] = true;
+	}
+	closedir(proc);
+	for (uint32_t i = 0; i < s->tasks; i++)
+		if (s->task[i].phase != VDSO_TASK_NONE)
+			used[s->task[i].session] = true;
+	for (uint32_t i = 1; i < s->sessions; i++)
+		if (s->adopted[i].program != 0 && s->adopted[i].start == vdso_procfs_start(s->adopted[i].program))
+			used[i] = true;
+	for (uint32_t i = 1; i < s->sessions; i++)
+		if (!used[i])
+			return i;
+	return 0;
+}
+
+int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bool counter, bool strict)
+{
+	struct vdso_follower_shared *s = f->shared;
+	uint32_t index = s->sessions < VDSO_FOLLOWER_SESSIONS ? s->sessions : find_unused(f);
+	int pidfd, fd = -1;
+	struct stat st;
+
+	if (index == 0)
+		return -ENOSPC;
+	pidfd = (int)syscall(SYS_pidfd_open, program, 0);
+	if (pidfd >= 0) {
+		fd = (int)syscall(SYS_pidfd_getfd, pidfd, fd_there, 0);
+		close(pidfd);
+	}
+	if (fd < 0)
+		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
+	if (fd < 0)
+		return -EBADF;
+	if (fstat(fd, &st) != 0 || st.st_size < VDSO_CLOCK_BYTES || vdso_guard_keep(f->guard, fd, index) != 0) {
+		close(fd);
+		return -EINVAL;
+	}
+	if (index < s->sessions)
+		close(f->clock_fd[index]);
+	vdso_sessions_forget(f, program);
+	f->clock_fd[index] = fd;
+	s->session[index] = (struct vdso_follower_session){st.st_ino, counter, strict};
+	s->adopted[index].start = vdso_procfs_start(program);
+	s->adopted[index].program = program;
+	if (index == s->sessions)
+		s->sessions = index + 1;
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* Which session a program is on, and the sessions that inner command lines bring to an outer follower. */
+#ifndef VDSO_CORE_SESSIONS_H
+#define VDSO_CORE_SESSIONS_H
+
+#include "follower.h"
+
+/* The session that the task's next program belongs to. */
+uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
+
+/* Whether the task's program reads a clock page of ours. */
+bool vdso_sessions_swapped(const struct vdso_follower *follower, pid_t tid);
+
+/* VDSO_PROCESS_* for a program of that session. */
+uint32_t vdso_sessions_flags(const struct vdso_follower *follower, pid_t tid, uint32_t session);
+
+/*
+ * Takes a session over, for what `program` execs next: its clock page is open there as fd. 0 or a negative errno; -ENOSPC:
+ * as many sessions as there can be are in use.
+ */
+int vdso_sessions_adopt(struct vdso_follower *follower, pid_t program, int fd, bool counter, bool strict);
+
+/* The program has exec'd, or its id has come to another one. */
+void vdso_sessions_forget(struct vdso_follower *follower, pid_t program);
+
+#endif

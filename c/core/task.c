@@ -1,0 +1,57 @@
+#include "task.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct vdso_task *vdso_task_find(struct vdso_follower_shared *s, pid_t tid)
+{
+	for (uint32_t i = 0; i < s->tasks; i++)
+		if (s->task[i].phase != VDSO_TASK_NONE && s->task[i].tid == tid)
+			return &s->task[i];
+	return NULL;
+}
+
+struct vdso_task *vdso_task_take(struct vdso_follower_shared *s)
+{
+	while (s->tasks > 0 && s->task[s->tasks - 1].phase == VDSO_TASK_NONE)
+		s->tasks--;
+	for (uint32_t i = 0; i < s->tasks; i++)
+		if (s->task[i].phase == VDSO_TASK_NONE)
+			return &s->task[i];
+	if (s->tasks < VDSO_FOLLOWER_TASKS)
+		return &s->task[s->tasks++];
+	/* Killed between its order and its question: it is not our tracee by then, and nobody has told us. */
+	for (uint32_t i = 0; i < s->tasks; i++)
+		if (s->task[i].phase >= VDSO_TASK_ORDERED && kill(s->task[i].tid, 0) != 0 && errno == ESRCH)
+			return &s->task[i];
+	return NULL;
+}
+
+bool vdso_task_is_held(const struct vdso_task *task)
+{
+	return task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE || task->phase == VDSO_TASK_DIRECT;
+}
+
+bool vdso_task_sibling_held(const struct vdso_follower_shared *s, pid_t tid)
+{
+	char path[64];
+
+	for (uint32_t i = 0; i < s->tasks; i++) {
+		if (!vdso_task_is_held(&s->task[i]) || s->task[i].tid == tid)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)s->task[i].tid, (int)tid);
+		if (access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool vdso_task_any_held(const struct vdso_follower_shared *s)
+{
+	for (uint32_t i = 0; i < s->tasks; i++)
+		if (vdso_task_is_held(&s->task[i]))
+			return true;
+	return false;
+}

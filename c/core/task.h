@@ -1,0 +1,24 @@
+/* The follower's table of tasks between their notification and their landing: in the memory that it shares with its guard. */
+#ifndef VDSO_CORE_TASK_H
+#define VDSO_CORE_TASK_H
+
+#include "follower.h"
+
+struct vdso_task *vdso_task_find(struct vdso_follower_shared *shared, pid_t tid);
+
+/* An unused entry, NULL if there is none. */
+struct vdso_task *vdso_task_take(struct vdso_follower_shared *shared);
+
+/* Held by ptrace. */
+bool vdso_task_is_held(const struct vdso_task *task);
+
+/*
+ * Another thread of tid's process is held. One at a time: a thread in its exec has locked the process's credentials and
+ * waits for its siblings to die, one that we hold dies only when we reap it, and seizing a third would have us wait for
+ * that lock.
+ */
+bool vdso_task_sibling_held(const struct vdso_follower_shared *shared, pid_t tid);
+
+bool vdso_task_any_held(const struct vdso_follower_shared *shared);
+
+#endif
