@@ -124,6 +124,36 @@ static void test_turn_of_the_second(void)
 	unmap_image(&image);
 }
 
+/* What a counter's line has told is not taken back once the line has ended or the counter is given up. */
+static void test_floor(enum vdso_clock_kind kind, const char *name)
+{
+	const int ids[] = {CLOCK_MONOTONIC, CLOCK_REALTIME};
+	struct vdso_clock_record record;
+	int64_t floor[2];
+
+	vdso_record_identity(&record);
+	for (int i = 0; i < 2; i++) {
+		struct vdso_clock *clock = &record.clock[ids[i]];
+
+		clock->kind = kind; /* a COUNTER whose line, from count 0 on, has ended */
+		clock->span = 1;
+		floor[i] = kernel_ns(ids[i]) + (i == 0 ? INT64_C(3600000000000) : INT64_C(2000000000));
+		clock->floor = (struct vdso_time){floor[i] / 1000000000, (uint64_t)(floor[i] % 1000000000)};
+	}
+
+	struct image image = map_image(&record);
+	int64_t before = kernel_ns(CLOCK_REALTIME), real = read_ns(&image, CLOCK_REALTIME);
+
+	check(read_ns(&image, CLOCK_MONOTONIC) == floor[0], "%s: MONOTONIC stands at its floor", name);
+	/* More than a second ahead of a clock that can be set is a clock that was set back. */
+	check(real >= before && real <= kernel_ns(CLOCK_REALTIME), "%s: REALTIME follows a clock that was set back", name);
+	while (kernel_ns(CLOCK_REALTIME) < floor[1] - 900000000)
+		sleep_ns(10000000);
+	if (kernel_ns(CLOCK_REALTIME) < floor[1] - 300000000)
+		check(read_ns(&image, CLOCK_REALTIME) == floor[1], "%s: REALTIME stands at a floor that is near", name);
+	unmap_image(&image);
+}
+
 int main(int argc, char **argv)
 {
 	const int64_t sec = 86400000, nsec = 123456789;
@@ -150,6 +180,8 @@ int main(int argc, char **argv)
 	test_agreement("negative offset", &image, rounds, 0);
 	unmap_image(&image);
 	test_turn_of_the_second();
+	test_floor(VDSO_KIND_FLOOR, "floor");
+	test_floor(VDSO_KIND_COUNTER, "ended line");
 
 	image = map_image(NULL);
 	keeper = start_keeper(&image, sec, nsec);
