@@ -121,7 +121,7 @@ def _open_image() -> int:
 
 
 def start_keeper(page: "_core.ClockPage", sec: int, nsec: int, life: int = -1) -> int:
-    """Returns a descriptor whose last copy, once closed, ends the keeper; or it ends with the pidfd `life`."""
+    """A descriptor whose last copy, once closed, ends the keeper; or it ends with the pidfd `life`."""
     ours = -1
     if life < 0:
         life, ours = os.pipe2(os.O_CLOEXEC)
