@@ -15,20 +15,6 @@
 #include "filter.h"
 #include "guard.h"
 
-/* glibc's posix_spawn, by which we were started, leaves its own two signals ignored. */
-static void restore_signals(void)
-{
-	const struct {
-		void *handler;
-		unsigned long flags;
-		void *restorer;
-		unsigned long mask;
-	} by_default = {0};
-
-	for (long number = 32; number <= 33; number++)
-		syscall(SYS_rt_sigaction, number, &by_default, NULL, sizeof(by_default.mask));
-}
-
 /* A filter's errno, or 0 where it has no listener to send. */
 static void say(int socket, uint32_t number)
 {
@@ -43,7 +29,6 @@ static void become(struct vdso_follower *f, int socket)
 	char go;
 
 	prctl(PR_SET_PDEATHSIG, 0);
-	restore_signals();
 	if (f->filter & VDSO_FILTER_NONE)
 		error = vdso_filter_drop_time();
 	else

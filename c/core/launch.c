@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -28,6 +27,7 @@ static int start(const struct vdso_launch *l, int control, pid_t *ret)
 	int given[] = {control, l->image_fd, l->clock_fd, l->life_fd};
 	size_t commands = 0, n = 0;
 	char **argv;
+	volatile int failed = 0;
 	int error = 0;
 
 	snprintf(numbers[0], NUMBER, "%d", control);
@@ -73,7 +73,14 @@ static int start(const struct vdso_launch *l, int control, pid_t *ret)
 	/* Not by a file action: the numbers are to stay what they are. */
 	for (unsigned i = 0; i < 4; i++)
 		fcntl(given[i], F_SETFD, 0);
-	error = -posix_spawn(ret, l->follower, NULL, NULL, argv, environ);
+	/* Not posix_spawn, which leaves two of glibc's signals ignored in a command that we are in front of. */
+	*ret = vfork();
+	if (*ret == 0) {
+		execve(l->follower, argv, environ);
+		failed = errno; /* in the parent's memory */
+		_exit(127);
+	}
+	error = *ret < 0 ? -errno : -failed;
 	for (unsigned i = 0; i < 4; i++)
 		fcntl(given[i], F_SETFD, FD_CLOEXEC);
 	free(argv);
