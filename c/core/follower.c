@@ -19,7 +19,9 @@
 #include "deadline.h"
 #include "filter.h"
 #include "guard.h"
+#include "notification.h"
 #include "procfs.h"
+#include "question.h"
 #include "sessions.h"
 #include "task.h"
 #include "tracee.h"
@@ -63,36 +65,7 @@ int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
 	return send(f->control, &message, sizeof(message), MSG_NOSIGNAL) == sizeof(message) ? 0 : -errno;
 }
 
-/* 0, or a negative errno; -ENOENT: the task was killed, or its call interrupted, meanwhile. */
-static int respond(struct vdso_follower *f, uint64_t id, int64_t value, int32_t error, uint32_t flags)
-{
-	struct seccomp_notif_resp response = {.id = id, .val = value, .error = error, .flags = flags};
-
-	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 ? 0 : -errno;
-}
-
-static int let_go_on(struct vdso_follower *f, uint64_t id)
-{
-	return respond(f, id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
-}
-
 /* ---- the exec ---- */
-
-static bool is_strict(const struct vdso_follower *f, const struct vdso_task *task)
-{
-	return f->shared->session[task != NULL ? task->session : 0].strict;
-}
-
-static void run_on_host_clock(pid_t tid, bool strict, int error)
-{
-	char name[32];
-
-	if (error == -ESRCH) /* killed meanwhile */
-		return;
-	vdso_procfs_name(tid, name, sizeof(name));
-	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid,
-		  strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
-}
 
 /* A follower died while it held it, and the next one came too late to see. Its standard error stream has gone with it: the
  * command's has to do. */
@@ -120,11 +93,6 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, bool strict, int err
 	}
 }
 
-static bool still_waiting(struct vdso_follower *f, uint64_t id)
-{
-	return ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
-}
-
 /* Takes hold of a task whose exec waits for our word, and lets it go on into it. */
 static void hold(struct vdso_follower *f, struct vdso_task *task)
 {
@@ -133,15 +101,15 @@ static void hold(struct vdso_follower *f, struct vdso_task *task)
 	task->phase = VDSO_TASK_NOTIFIED;
 	error = vdso_tracee_seize(task->tid);
 	if (error != 0) {
-		warn_unheld(f, task->tid, is_strict(f, task), error);
+		warn_unheld(f, task->tid, vdso_sessions_strict(f, task), error);
 		task->phase = VDSO_TASK_NONE;
-		if (is_strict(f, task))
-			respond(f, task->id, 0, -EPERM, 0);
+		if (vdso_sessions_strict(f, task))
+			vdso_notification_answer(f->listener, task->id, 0, -EPERM);
 		else
-			let_go_on(f, task->id);
+			vdso_notification_go_on(f->listener, task->id);
 		return;
 	}
-	let_go_on(f, task->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
+	vdso_notification_go_on(f->listener, task->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
 	task->phase = VDSO_TASK_HELD;
 	vdso_tracee_interrupt(task->tid);
 }
@@ -154,7 +122,7 @@ static void hold_waiting(struct vdso_follower *f)
 
 		if (task->phase != VDSO_TASK_WAITING)
 			continue;
-		if (!still_waiting(f, task->id))
+		if (!vdso_notification_waits(f->listener, task->id))
 			task->phase = VDSO_TASK_NONE;
 		else if (!vdso_task_sibling_held(f->shared, task->tid))
 			hold(f, task);
@@ -169,18 +137,18 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 	if (task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE)) {
 		/* Its last exec failed and it has made the next before our interrupt came: a search along a PATH. It is
 		 * still held, and the interrupt still pending. */
-		let_go_on(f, n->id);
+		vdso_notification_go_on(f->listener, n->id);
 		vdso_tracee_interrupt(tid);
 		return;
 	}
 	if (task == NULL)
 		task = vdso_task_take(f->shared);
 	if (task == NULL) { /* more execs at once than we can hold */
-		run_on_host_clock(tid, is_strict(f, NULL), -EAGAIN);
-		if (is_strict(f, NULL))
-			respond(f, n->id, 0, -EAGAIN, 0);
+		vdso_warn_host_clock(tid, vdso_sessions_strict(f, NULL), -EAGAIN);
+		if (vdso_sessions_strict(f, NULL))
+			vdso_notification_answer(f->listener, n->id, 0, -EAGAIN);
 		else
-			let_go_on(f, n->id);
+			vdso_notification_go_on(f->listener, n->id);
 		return;
 	}
 	if (f->shared->command == 0)
@@ -196,7 +164,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 {
 	pid_t former = vdso_tracee_former(tid);
 	struct vdso_task *task = vdso_task_find(f->shared, former);
-	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = is_strict(f, task)};
+	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = vdso_sessions_strict(f, task)};
 	char name[32];
 	int error = 0;
 
@@ -238,7 +206,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		}
 		break;
 	case VDSO_SWAP_REFUSED:
-		run_on_host_clock(tid, swap.strict, error);
+		vdso_warn_host_clock(tid, swap.strict, error);
 		break;
 	}
 	task->phase = VDSO_TASK_NONE;
@@ -259,8 +227,8 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
 	if (task != NULL && task->phase == VDSO_TASK_LATE && !vdso_sessions_swapped(f, tid)) {
-		run_on_host_clock(tid, is_strict(f, task), -EOWNERDEAD);
-		if (is_strict(f, task))
+		vdso_warn_host_clock(tid, vdso_sessions_strict(f, task), -EOWNERDEAD);
+		if (vdso_sessions_strict(f, task))
 			kill(tid, SIGKILL);
 	}
 	if (task != NULL)
@@ -309,85 +277,7 @@ static void reap(struct vdso_follower *f)
 	hold_waiting(f);
 }
 
-/* ---- the bootstrap's questions ---- */
-
-static int add_fd(struct vdso_follower *f, uint64_t id, int fd)
-{
-	struct seccomp_notif_addfd add = {.id = id, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
-	int there = ioctl(f->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
-
-	return there >= 0 ? there : -errno;
-}
-
-/* One that a follower gave which was killed before it could say so: else the program would keep it. No other is
- * close-on-exec in a program that has not run yet. */
-static int given_fd(pid_t tid, int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 ? vdso_procfs_find_fd(tid, st.st_dev, st.st_ino) : -1;
-}
-
-static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif *n)
-{
-	struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
-	uint32_t session = task != NULL ? task->session : 0;
-	bool again = task != NULL && task->phase == VDSO_TASK_GIVING;
-	int image = again ? given_fd((pid_t)n->pid, f->image_fd) : -1;
-	int clock = again ? given_fd((pid_t)n->pid, f->clock_fd[session]) : -1;
-
-	if (task != NULL)
-		task->phase = VDSO_TASK_GIVING;
-	if (image < 0)
-		image = add_fd(f, n->id, f->image_fd);
-	if (clock < 0)
-		clock = image >= 0 ? add_fd(f, n->id, f->clock_fd[session]) : image;
-	if (image < 0) {
-		respond(f, n->id, 0, image, 0);
-		return;
-	}
-	if (clock < 0) {
-		/* It has one descriptor that it must not keep: let the landing fail, which closes it. */
-		if (task != NULL)
-			task->error = clock;
-		respond(f, n->id, (int64_t)image | VDSO_NO_DESCRIPTOR << 20, 0, 0);
-		return;
-	}
-	respond(f, n->id,
-		(int64_t)image | (int64_t)clock << 20 |
-			(int64_t)vdso_sessions_flags(f, (pid_t)n->pid, session) << 40,
-		0, 0);
-	if (task != NULL)
-		task->phase = VDSO_TASK_NONE;
-}
-
-static void on_ask(struct vdso_follower *f, const struct seccomp_notif *n)
-{
-	switch (n->data.args[1]) {
-	case VDSO_ASK_DESCRIPTORS:
-		give_descriptors(f, n);
-		return;
-	case VDSO_ASK_FAILED: {
-		struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
-
-		run_on_host_clock((pid_t)n->pid, is_strict(f, task),
-				  task != NULL && task->error != 0 ? task->error : -(int)n->data.args[2]);
-		if (task != NULL)
-			task->phase = VDSO_TASK_NONE;
-		respond(f, n->id, 0, -EFAULT, 0);
-		return;
-	}
-	case VDSO_ASK_ADOPT:
-		respond(f, n->id, 0,
-			vdso_sessions_adopt(f, (pid_t)n->pid, (int)(n->data.args[2] & VDSO_NO_DESCRIPTOR),
-					    (n->data.args[2] & VDSO_ADOPT_COUNTER) != 0,
-					    (n->data.args[2] & VDSO_ADOPT_STRICT) != 0),
-			0);
-		return;
-	default:
-		respond(f, n->id, 0, -EFAULT, 0);
-	}
-}
+/* ---- the other notifications ---- */
 
 static void on_deadline(struct vdso_follower *f, const struct seccomp_notif *n)
 {
@@ -400,7 +290,7 @@ static void on_deadline(struct vdso_follower *f, const struct seccomp_notif *n)
 		vdso_warn(program, "%s (pid %d) waits in %s for an absolute time of the moved clock, and the kernel goes by its own",
 			  name, (int)program, call);
 	}
-	let_go_on(f, n->id);
+	vdso_notification_go_on(f->listener, n->id);
 }
 
 /* ---- the loop ---- */
@@ -420,7 +310,7 @@ static void dispatch(struct vdso_follower *f)
 	if (!is_exec(&n->data))
 		on_deadline(f, n);
 	else if (n->data.arch == AUDIT_ARCH_X86_64 && n->data.nr == SYS_execve && n->data.args[0] == VDSO_ASK_PATH)
-		on_ask(f, n);
+		vdso_question_answer(f, n);
 	else
 		on_exec(f, n);
 	n->id = 0;
@@ -445,7 +335,7 @@ static void recover(struct vdso_follower *f)
 		if (task->phase == VDSO_TASK_DIRECT) {
 			if (vdso_tracee_seize(task->tid) != 0)
 				task->phase = VDSO_TASK_NONE;
-		} else if (task->phase == VDSO_TASK_NOTIFIED && still_waiting(f, task->id)) {
+		} else if (task->phase == VDSO_TASK_NOTIFIED && vdso_notification_waits(f->listener, task->id)) {
 			task->phase = VDSO_TASK_NONE; /* the notification is still the one being read, and comes below */
 		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
 			   task->phase == VDSO_TASK_LATE) {
@@ -458,7 +348,7 @@ static void recover(struct vdso_follower *f)
 			}
 		}
 	}
-	if (n->id != 0 && still_waiting(f, n->id))
+	if (n->id != 0 && vdso_notification_waits(f->listener, n->id))
 		dispatch(f);
 }
 

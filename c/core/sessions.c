@@ -57,6 +57,11 @@ uint32_t vdso_sessions_flags(const struct vdso_follower *f, pid_t tid, uint32_t 
 	return strcmp(theirs, f->time_namespace) == 0 ? 0 : VDSO_PROCESS_NO_COUNTER;
 }
 
+bool vdso_sessions_strict(const struct vdso_follower *f, const struct vdso_task *task)
+{
+	return f->shared->session[task != NULL ? task->session : 0].strict;
+}
+
 void vdso_sessions_forget(struct vdso_follower *f, pid_t program)
 {
 	for (uint32_t i = 1; i < f->shared->sessions; i++)

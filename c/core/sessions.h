@@ -13,6 +13,9 @@ bool vdso_sessions_swapped(const struct vdso_follower *follower, pid_t tid);
 /* VDSO_PROCESS_* for a program of that session. */
 uint32_t vdso_sessions_flags(const struct vdso_follower *follower, pid_t tid, uint32_t session);
 
+/* Whether the task's program is to run swapped or not at all; of no task, the first session's. */
+bool vdso_sessions_strict(const struct vdso_follower *follower, const struct vdso_task *task);
+
 /*
  * Takes a session over, for what `program` execs next: its clock page is open there as fd. 0 or a negative errno; -ENOSPC:
  * as many sessions as there can be are in use.

@@ -11,6 +11,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "procfs.h"
+
 /* The program's own description, so that a redirected file's offset moves on; by path only where that is filtered. */
 static int open_stderr_of(pid_t tid)
 {
@@ -76,4 +78,15 @@ void vdso_warn(pid_t tid, const char *format, ...)
 		return;
 	put(fd, line, length);
 	close(fd);
+}
+
+void vdso_warn_host_clock(pid_t tid, bool strict, int error)
+{
+	char name[32];
+
+	if (error == -ESRCH) /* killed meanwhile */
+		return;
+	vdso_procfs_name(tid, name, sizeof(name));
+	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid,
+		  strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
 }
