@@ -89,22 +89,6 @@ class SeccompRefused(SwapError):
     default_hint = "try --no-follow; in a container: docker run --security-opt seccomp=unconfined"
 
 
-class SealedMappings(SwapError):
-    """The kernel has sealed its pages (mseal), so that ours cannot take their place."""
-
-    exit_code = 118
-    default_hint = (
-        "without --strict-swap the program runs on the host's clock; CONFIG_MSEAL_SYSTEM_MAPPINGS seals them"
-    )
-
-
-class NoVdso(SwapError):
-    """The kernel gives its processes no vDSO."""
-
-    exit_code = 117
-    default_hint = "see /proc/cmdline for vdso=0; programs that find no vDSO use none, ours neither"
-
-
 class CounterRefused(SwapError):
     """The CPUs' counter cannot be a clock here, so `--clock tsc` is not possible."""
 
