@@ -116,6 +116,22 @@ static PyObject *adopt(PyObject *Py_UNUSED(module), PyObject *args)
 	return PyLong_FromLong(-error);
 }
 
+PyDoc_STRVAR(refuse_clock_setting_doc,
+	     "refuse_clock_setting()\n--\n\n"
+	     "From now on, and in what we exec, setting the clock fails: by a filter, or by dropping CAP_SYS_TIME. Raises OSError.");
+
+static PyObject *refuse_clock_setting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+	int listener;
+	int error = vdso_filter_install(0, &listener);
+
+	if (error != 0)
+		error = vdso_filter_drop_time();
+	if (error != 0)
+		return vdso_raise_errno(error);
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(end_as_doc, "end_as(wait_status, /)\n--\n\nEnds this process as that status says another one ended.");
 
 static PyObject *end_as(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -131,6 +147,7 @@ static PyMethodDef functions[] = {
 	{"launch", launch, METH_VARARGS, launch_doc},
 	{"launch_apart", launch_apart, METH_VARARGS, launch_apart_doc},
 	{"adopt", adopt, METH_VARARGS, adopt_doc},
+	{"refuse_clock_setting", refuse_clock_setting, METH_NOARGS, refuse_clock_setting_doc},
 	{"end_as", end_as, METH_O, end_as_doc},
 	{NULL, NULL, 0, NULL},
 };

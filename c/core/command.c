@@ -29,6 +29,7 @@ static void become(struct vdso_follower *f, int socket)
 	char go;
 
 	prctl(PR_SET_PDEATHSIG, 0);
+	sigprocmask(SIG_SETMASK, &f->mask, NULL);
 	if (f->filter & VDSO_FILTER_NONE)
 		error = vdso_filter_drop_time();
 	else

@@ -9,6 +9,7 @@
 #ifndef VDSO_CORE_FOLLOWER_H
 #define VDSO_CORE_FOLLOWER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -83,6 +84,7 @@ struct vdso_follower {
 	char **command;  /* what to start, NULL: the command line becomes the command */
 	bool no_new_privs; /* set for following's sake, and setuid programs lose their privilege by it */
 	bool front; /* the command line waits for the command, whose parent we are */
+	sigset_t mask; /* the caller's, for the command: the terminal's signals are not for us */
 	char time_namespace[64];
 };
 

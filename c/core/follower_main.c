@@ -69,8 +69,16 @@ int main(int argc, char **argv)
 	bool counter = false, strict = false;
 	int low;
 	Elf64_Ehdr header;
+	sigset_t terminal;
 	struct stat st;
 
+	/* Ctrl-C while we start is for the command line and the command; we end by their end. */
+	sigemptyset(&terminal);
+	sigaddset(&terminal, SIGINT);
+	sigaddset(&terminal, SIGQUIT);
+	sigaddset(&terminal, SIGTSTP);
+	sigaddset(&terminal, SIGHUP);
+	sigprocmask(SIG_BLOCK, &terminal, &f->mask);
 	if (!parse(f, argc, argv, &counter, &strict)) {
 		fprintf(stderr, "vdso-follower: started by `vdso run`, not by hand\n");
 		return 2;

@@ -1,4 +1,4 @@
-"""Read shared pages for the price of a memory read, and run programs on a vDSO of your own.
+"""Run programs on a vDSO of your own: `vdso run`.
 
 Importing this costs nothing: whatever is heavier than a name is imported by who asks for it.
 """

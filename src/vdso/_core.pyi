@@ -151,6 +151,9 @@ def launch_apart(path: str, words: list[str], fds: list[int], /) -> None:
 def adopt(clock_fd: int, counter: bool, strict: bool, /) -> int | None:
     """Asks a follower above us to run our next exec on this page. None: there is none; else 0 or an errno."""
 
+def refuse_clock_setting() -> None:
+    """From now on, and in what we exec, setting the clock fails. Raises OSError."""
+
 def end_as(wait_status: int, /) -> NoReturn:
     """Ends this process as that status says another one ended."""
 

@@ -31,6 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         report(error)
         return error.exit_code
     except KeyboardInterrupt:
+        # By the signal itself, so that a shell's loop around us ends too.
+        import os
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone. The interpreter's own flush at exit must not find it out again.
@@ -63,6 +69,8 @@ def dispatch(arguments: list[str]) -> int:
         from vdso.commands import run
 
         return run.main(arguments[1:])
+    if word == "help" and arguments[1:] == ["run"]:
+        return dispatch(["run", "--help"])
     if word in ("-h", "--help", "help"):
         sys.stdout.write(HELP)
         return 0

@@ -46,17 +46,20 @@ int main(int argc, char **argv)
 		printf("     one CPU only: nothing to compare\n");
 		return check_done();
 	}
-	for (unsigned i = 0; i < rounds; i++) {
+	/* Two threads that hardly ever run at once, on a machine that is busy otherwise, cannot be compared: again, then. */
+	for (unsigned i = 0, tries = 0; i < rounds && tries < rounds * 20; tries++) {
 		trust = (struct vdso_counter_trust){0};
-		vdso_counter_warp(skewed, &skew, 100000000, &trust);
-		caught += trust.warps != 0;
+		if (vdso_counter_warp(skewed, &skew, 100000000, &trust) == 0 || trust.warps != 0) {
+			caught += trust.warps != 0;
+			i++;
+		}
 	}
 	check(caught == rounds, "counters that differ by %llu counts were caught %u times of %u", (unsigned long long)skew, caught,
 	      rounds);
 	trust = (struct vdso_counter_trust){0};
 	skew = 0;
-	caught = vdso_counter_warp(honest, NULL, 100000000, &trust) != 0;
-	check(caught == 0 && trust.handovers > 0 && trust.warps == 0,
-	      "an honest one is not, in %llu handovers", (unsigned long long)trust.handovers);
+	vdso_counter_warp(honest, NULL, 100000000, &trust);
+	check(trust.handovers > 0 && trust.warps == 0, "an honest one is not, in %llu handovers",
+	      (unsigned long long)trust.handovers);
 	return check_done();
 }

@@ -118,12 +118,35 @@ def test_without_ptrace_strictly_nothing_is_started(privileged: Way, shift: Path
     assert len(warnings(done)) == 2, done.stderr
 
 
-@pytest.mark.parametrize("options", [["--no-follow"], ["--no-follow", "--strict-swap"]])
-def test_without_ptrace_and_following(privileged: Way, shift: Path, options: list[str]) -> None:
-    done = refusing(privileged, "ptrace").run(shift, options=options)
+def test_without_ptrace_and_following(privileged: Way, shift: Path) -> None:
+    done = refusing(privileged, "ptrace").run(shift, options=["--no-follow"])
+    assert (done.returncode, done.stdout) == (0, HOST)
+    assert warnings(done) == [
+        "vdso: the command cannot be traced: Operation not permitted: the command runs on the host's clock"
+    ]
+    assert "SYS_PTRACE" in done.stderr
+    done = refusing(privileged, "ptrace").run(shift, options=["--no-follow", "--strict-swap"])
     assert (done.returncode, done.stdout) == (120, "")
     assert warnings(done) == ["vdso: the command cannot be traced: Operation not permitted"]
-    assert "SYS_PTRACE" in done.stderr
+
+
+@pytest.mark.parametrize("scope", ["2", "3"])
+def test_yama_that_lets_nobody_trace(shift: Path, scope: str, tmp_path: Path) -> None:
+    """By a file in the place of Yama's own, and without the capability that overrides scope 2."""
+    said = tmp_path / "ptrace_scope"
+    said.write_text(scope + "\n")
+    program = (
+        "import sys; from vdso.swap import run; run.YAMA_SCOPE = sys.argv[1]; "
+        "run._has_capability = lambda number: False; from vdso.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    command = [sys.executable, "-c", program, str(said), "run", "--offset", "+1000d"]
+    done = subprocess.run([*command, str(shift)], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, HOST)
+    assert f"(kernel.yama.ptrace_scope is {scope}): the command runs on the host's clock" in done.stderr
+    done = subprocess.run(
+        [*command, "--strict-swap", str(shift)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (120, "")
 
 
 def test_without_ptrace_under_yama(under_yama: Way, shift: Path) -> None:

@@ -35,7 +35,8 @@ not moved:
   the times of files (stat), and what another process says over D-Bus or a socket
 
 exit status:
-  COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 125 vdso's own
+  COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 120 and 125
+  vdso's own
 """
 
 USAGE_HINT = "vdso run --help shows how"

@@ -81,7 +81,12 @@ def run(
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     if offset_ns:
         filter_flags |= _core.FILTER_DEADLINES
-    front = _only_ancestors_trace()
+    try:
+        front = _only_ancestors_trace()
+    except PtraceRefused as refused:
+        if strict:
+            raise
+        _run_untouched(command, refused)
 
     def launch(flags: int) -> tuple[int, int, int]:
         return _core.launch(
@@ -99,12 +104,29 @@ def run(
                 "programs that the command starts keep the host's clock"
             )
         error, step, status = launch(_core.FILTER_NONE)
+    if error == errno.EPERM and step == _core.LAUNCH_HOLD and not strict:
+        _run_untouched(command, _launch_error(error, step))
     if error:
         _restore_signals(with_python_signals)
         raise _launch_error(error, step)
     if front:
         _core.end_as(status)
     _become(command, strict)
+
+
+def _run_untouched(command: list[str], reason: VdsoError) -> "NoReturn":
+    """Becomes the command on the host's clock, which it may still not set."""
+    _warn(f"{reason.message}: the command runs on the host's clock")
+    if reason.hint and sys.stderr is not None:
+        sys.stderr.write(f"  {reason.hint}\n")
+    try:
+        _core.refuse_clock_setting()
+    except OSError as error:
+        raise SeccompRefused(
+            f"nothing keeps the command from setting the host's clock: {error.strerror}"
+        ) from None
+    _restore_signals()
+    _become(command, False)
 
 
 def _keep_low_descriptors() -> None:
@@ -160,11 +182,15 @@ def _only_ancestors_trace() -> bool:
             scope = int(stream.read())
     except (OSError, ValueError):
         return False  # no Yama
-    if scope == 0 or _has_capability(CAP_SYS_PTRACE):
+    if scope <= 0 or (scope < 3 and _has_capability(CAP_SYS_PTRACE)):
         return False
-    if scope >= 2:
+    if scope >= 3:
         raise PtraceRefused(
-            f"Yama lets nobody without CAP_SYS_PTRACE trace (kernel.yama.ptrace_scope is {scope})",
+            f"Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is {scope})", ""
+        )
+    if scope == 2:
+        raise PtraceRefused(
+            "Yama lets nobody without CAP_SYS_PTRACE trace (kernel.yama.ptrace_scope is 2)",
             "run as root, or: sysctl kernel.yama.ptrace_scope=1",
         )
     return True
