@@ -108,17 +108,9 @@ static void close_others(const struct vdso_follower *f, int also)
 
 void vdso_command_leave(const struct vdso_follower *f, int also)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct rlimit files;
 
-	for (int fd = 0; fd < 3; fd++) {
-		if (null >= 0)
-			dup2(null, fd);
-		else
-			close(fd);
-	}
-	if (null > 2)
-		close(null);
+	vdso_descriptor_drop_standard();
 	/* Sessions and what is read of /proc are ours to open, however few the caller allows itself. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;

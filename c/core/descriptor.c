@@ -1,8 +1,10 @@
 #include "descriptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 union control {
 	struct cmsghdr header;
@@ -43,4 +45,18 @@ int vdso_descriptor_receive(int socket, int flags, uint32_t *ret)
 	if (ret != NULL)
 		*ret = number;
 	return fd;
+}
+
+void vdso_descriptor_drop_standard(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd < 3; fd++) {
+		if (null >= 0)
+			dup2(null, fd);
+		else
+			close(fd);
+	}
+	if (null > 2)
+		close(null);
 }

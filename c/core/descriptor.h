@@ -1,4 +1,4 @@
-/* Descriptors passed over a unix socket. */
+/* Descriptors passed over a unix socket, and those given up. */
 #ifndef VDSO_CORE_DESCRIPTOR_H
 #define VDSO_CORE_DESCRIPTOR_H
 
@@ -12,5 +12,8 @@ int vdso_descriptor_send(int socket, int fd, uint32_t number);
  * without a descriptor is an errno: its negative.
  */
 int vdso_descriptor_receive(int socket, int flags, uint32_t *number);
+
+/* Puts /dev/null in the place of the standard streams: who works in the background holds nobody's pipe open. */
+void vdso_descriptor_drop_standard(void);
 
 #endif

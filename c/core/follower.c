@@ -336,7 +336,8 @@ static void recover(struct vdso_follower *f)
 			if (vdso_tracee_seize(task->tid) != 0)
 				task->phase = VDSO_TASK_NONE;
 		} else if (task->phase == VDSO_TASK_NOTIFIED && vdso_notification_waits(f->listener, task->id)) {
-			task->phase = VDSO_TASK_NONE; /* the notification is still the one being read, and comes below */
+			/* The one being read, which comes below, or one that had waited for a sibling, and does again. */
+			task->phase = VDSO_TASK_WAITING;
 		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
 			   task->phase == VDSO_TASK_LATE) {
 			if (vdso_tracee_seize(task->tid) == 0) {

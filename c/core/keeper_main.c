@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "counter.h"
+#include "descriptor.h"
 #include "keeper.h"
 
 enum { OK = 0, FAILED = 1, USAGE = 2, UNTRUSTED = 3 };
@@ -72,7 +73,6 @@ static bool parse(int argc, char **argv, struct options *ret)
 static bool keep_descriptors(struct options *o)
 {
 	int *wanted[] = {&o->page, &o->life, &o->ready};
-	int null;
 
 	/* Above all places first, so that none is overwritten before it was moved. */
 	for (int i = 0; i < 3; i++) {
@@ -86,14 +86,7 @@ static bool keep_descriptors(struct options *o)
 	if (syscall(SYS_close_range, AFTER, ~0u, 0) != 0)
 		for (int fd = AFTER; fd < 65536; fd++)
 			close(fd);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd < 3; fd++)
-		if (null >= 0)
-			dup2(null, fd);
-		else
-			close(fd);
-	if (null > 2)
-		close(null);
+	vdso_descriptor_drop_standard();
 	return true;
 }
 
