@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import OFFSET_S, Programs, Reading, Way, finish, host_clocks, parse_reading, want
+from harness import OFFSET_S, Programs, Reading, Way, finish, host_clocks, lacking, parse_reading, want
 
 DATE = ["date", "+wall %s"]
 
@@ -244,7 +244,7 @@ def test_in_another_pid_namespace(privileged: Way) -> None:
 def test_in_another_user_namespace(clock: str, privileged: Way, programs: Programs) -> None:
     done = finish(["unshare", "-Ur", "true"])
     if done.returncode != 0:
-        pytest.skip("no user namespaces here")
+        lacking("no user namespaces here")
     privileged.read("unshare", "-Ur", programs.c("clocks"), clock=clock).assert_moved()
 
 
