@@ -34,17 +34,27 @@ $(VENV)/made:
 	$(PIP) 'meson-python >= 0.15' 'meson >= 1.2' ninja
 	touch $@
 
-$(VENV)/built: $(VENV)/made $(SOURCES)
+# $(call install-listed,NAME,LIST): what pyproject names in that list of [project]. Both lists are pyproject's, and pip is
+# only asked when it has changed.
+define install-listed
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]$(2), sep="\n")' >$(VENV)/$(1).txt
+	$(PIP) -r $(VENV)/$(1).txt
+	touch $(VENV)/$(1)
+endef
+
+# What the package imports.
+$(VENV)/dependencies: pyproject.toml | $(VENV)/made
+	$(call install-listed,dependencies,["dependencies"])
+
+$(VENV)/built: $(VENV)/made $(VENV)/dependencies $(SOURCES)
 	mkdir -p build/wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=build/wheel .
 	@echo '$(SOURCES)' >$(VENV)/sources
 	@touch $@
 
-# What testing and checking need besides: the list is pyproject's.
+# What testing and checking need besides.
 $(VENV)/dev: pyproject.toml | $(VENV)/made
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' >$(VENV)/dev.txt
-	$(PIP) -r $(VENV)/dev.txt
-	touch $@
+	$(call install-listed,dev,["optional-dependencies"]["dev"])
 
 tools: $(VENV)/dev
 

@@ -7,13 +7,18 @@ import sys
 
 from vdso.errors import UsageError, VdsoError
 
-HELP = """\
+# In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
+COMMANDS = {
+    "run": "run a program, and what it starts, on a clock that you set",
+}
+
+HELP = f"""\
 usage: vdso COMMAND ...
 
-Run programs on a vDSO of your own.
+See, measure and replace the vDSO that the kernel gives to programs.
 
 commands:
-  run        run a program, and what it starts, on a clock that you set
+{chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
 
   vdso COMMAND --help   says more about one
   vdso --version
@@ -65,12 +70,11 @@ def dispatch(arguments: list[str]) -> int:
         sys.stderr.write(HELP)
         return 2
     word = arguments[0]
-    if word == "run":
-        from vdso.commands import run
-
-        return run.main(arguments[1:])
-    if word == "help" and arguments[1:] == ["run"]:
-        return dispatch(["run", "--help"])
+    if word in COMMANDS:
+        command = __import__(f"vdso.commands.{word}", fromlist=["main"])
+        return int(command.main(arguments[1:]))
+    if word == "help" and len(arguments) == 2 and arguments[1] in COMMANDS:
+        return dispatch([arguments[1], "--help"])
     if word in ("-h", "--help", "help"):
         sys.stdout.write(HELP)
         return 0

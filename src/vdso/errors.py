@@ -65,6 +65,15 @@ class CommandNotExecutable(VdsoError):
         self.command = command
 
 
+# ---- What is looked at ----
+
+
+class SourceError(VdsoError):
+    """A process, file, core or kernel image that cannot be read, or does not hold what was looked for."""
+
+    exit_code = 1
+
+
 # ---- The swap ----
 
 
