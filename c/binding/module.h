@@ -16,6 +16,7 @@ int vdso_add_clockpage(PyObject *module);
 int vdso_add_constants(PyObject *module);
 int vdso_add_image(PyObject *module);
 int vdso_add_launch(PyObject *module);
+int vdso_add_observe(PyObject *module);
 int vdso_add_page(PyObject *module);
 int vdso_add_routes(PyObject *module);
 

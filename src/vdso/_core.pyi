@@ -157,6 +157,18 @@ def refuse_clock_setting() -> None:
 def end_as(wait_status: int, /) -> NoReturn:
     """Ends this process as that status says another one ended."""
 
+# observe.c
+CALLER_NOBODY: int
+CALLER_LIBRARY: int
+CALLER_VDSO: int
+CALLER_VSYSCALL: int
+
+def observe_calls() -> list[tuple[str, int, int, int, str | None]]:
+    """(call, clock id or -1, entered the vDSO or -1, who entered the kernel, system call) of each call."""
+
+def placement(program: str, count: int, /) -> list[int]:
+    """The vDSO's address in that many executions of vdso-base; 0: without one. OSError."""
+
 # routes.c
 ROUTE_EMPTY: int
 ROUTE_FUNCTION: int

@@ -1,0 +1,1 @@
+"""What things cost, and which way they go: measured on this machine."""
