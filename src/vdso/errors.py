@@ -74,6 +74,10 @@ class SourceError(VdsoError):
     exit_code = 1
 
 
+class BadImage(SourceError):
+    """Bytes that are no vDSO image, or whose offsets and counts lie. The message does not name the file."""
+
+
 # ---- The swap ----
 
 

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON has it: dataclasses by their fields, enums by their names, bytes in hexadecimal."""
+    """A result as JSON has it: dataclasses by their fields, enums by their names, bytes in hexadecimal.
+
+    A field whose metadata says `"json": False` is left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.metadata.get("json", True)
+        }
     if isinstance(value, enum.Enum):
         return value.name.lower()
     if isinstance(value, bytes):

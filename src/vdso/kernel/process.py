@@ -1,0 +1,103 @@
+"""A process's files under /proc, and what it means when one cannot be read.
+
+The kernel's answers are few and the situations many: a process that is not there, has ended, is somebody
+else's, or has no memory of its own. Each becomes one SourceError.
+"""
+
+import os
+
+from vdso.errors import SourceError
+
+PF_KTHREAD = 0x00200000  # include/linux/sched.h
+
+# Far more than the largest /proc/PID/maps that vm.max_map_count's default lets grow, some 10 MiB.
+FILE_BYTES_MAX = 256 << 20
+
+
+def named(pid: int | None) -> str:
+    """The process as messages call it."""
+    return "this process" if pid is None else f"process {pid}"
+
+
+def path(pid: int | None, name: str) -> str:
+    return f"/proc/{'self' if pid is None else pid}/{name}"
+
+
+def read(pid: int | None, name: str) -> bytes:
+    """The whole of /proc/PID/NAME; None: of this process. Raises SourceError."""
+    try:
+        with open(path(pid, name), "rb", buffering=0) as file:
+            parts: list[bytes] = []
+            size = 0
+            while part := file.read(1 << 16):
+                parts.append(part)
+                size += len(part)
+                if size > FILE_BYTES_MAX:
+                    raise SourceError(f"{named(pid)}: its {name} has no end")
+    except OSError as error:
+        raise refusal(pid, error) from None
+    return b"".join(parts)
+
+
+def read_memory(pid: int | None, address: int, size: int) -> bytes:
+    """`size` bytes of the process's memory. Raises SourceError.
+
+    The kernel's data pages cannot be read this way (EIO), its code can.
+    """
+    try:
+        fd = os.open(path(pid, "mem"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refusal(pid, error) from None
+    try:
+        data = bytearray()
+        while len(data) < size:
+            part = os.pread(fd, size - len(data), address + len(data))
+            if not part:  # its address space has gone
+                raise ended(pid)
+            data += part
+        return bytes(data)
+    except OSError as error:
+        raise refusal(pid, error) from None
+    finally:
+        os.close(fd)
+
+
+def refusal(pid: int | None, error: OSError) -> SourceError:
+    """Why a file of that process could not be read."""
+    name = named(pid)
+    if isinstance(error, FileNotFoundError | ProcessLookupError):
+        if not os.path.exists("/proc/self/stat"):
+            return SourceError("/proc is not mounted", "mount -t proc proc /proc")
+        # ESRCH comes from a file that was opened in time.
+        if isinstance(error, ProcessLookupError):
+            return ended(pid)
+        return SourceError(f"there is no {name}" if pid is not None else "/proc/self cannot be read")
+    if isinstance(error, PermissionError):
+        return SourceError(
+            f"{name} belongs to somebody else, or may not be looked into",
+            "its owner and root may, unless it changed its user, or Yama or a container is in the way",
+        )
+    if isinstance(error, OSError) and error.errno == 5:
+        return SourceError(f"{name}: its memory there cannot be read")
+    return SourceError(f"{name}: {(error.strerror or str(error)).lower()}")
+
+
+def ended(pid: int | None) -> SourceError:
+    return SourceError(f"{named(pid)} ended while it was read")
+
+
+def why_empty(pid: int | None) -> SourceError:
+    """Why a process has no address space: a kernel thread, a zombie, or one that has just ended."""
+    try:
+        with open(path(pid, "stat"), "rb", buffering=0) as file:
+            line = file.read(4096)
+    except OSError:
+        return ended(pid)
+    # The name in parentheses may hold anything; state is the first word after it, flags the seventh.
+    words = line.rpartition(b")")[2].split()
+    if len(words) > 6:
+        if words[0] in (b"Z", b"X"):
+            return SourceError(f"{named(pid)} is a zombie: its memory has gone")
+        if int(words[6]) & PF_KTHREAD:
+            return SourceError(f"{named(pid)} is a kernel thread: it has no memory of its own, and no vDSO")
+    return ended(pid)
