@@ -191,6 +191,13 @@ static int install_filter(void)
 	return 0;
 }
 
+/* Makes the call and is back from it, also when a handler has cut it short. No local of a caller's is at stake. */
+static __attribute__((noinline)) void attempt(const struct plan *plan)
+{
+	if (sigsetjmp(child.back, 1) == 0)
+		make(plan);
+}
+
 /* Each call once without the vDSO's permission to execute. */
 static void see_vdso(struct vdso_observed *ret)
 {
@@ -199,10 +206,8 @@ static void see_vdso(struct vdso_observed *ret)
 		ret[i].vdso = child.size != 0 ? -1 : 0;
 		if (child.size == 0 || mprotect((void *)child.begin, child.size, PROT_READ) != 0)
 			continue;
-		if (sigsetjmp(child.back, 1) == 0) {
-			ret[i].vdso = 0;
-			make(&plans[i]);
-		}
+		ret[i].vdso = 0;
+		attempt(&plans[i]);
 		if (mprotect((void *)child.begin, child.size, PROT_READ | PROT_EXEC) != 0)
 			_exit(1);
 	}
@@ -218,8 +223,7 @@ static int see_kernel(struct vdso_observed *ret)
 	for (unsigned i = 0; i < PLANS; i++) {
 		child.now = &ret[i];
 		ret[i].caller = VDSO_CALLER_NOBODY;
-		if (sigsetjmp(child.back, 1) == 0)
-			make(&plans[i]);
+		attempt(&plans[i]);
 	}
 	return 0;
 }

@@ -9,6 +9,7 @@ from vdso.errors import UsageError, VdsoError
 
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
+    "look": "the vDSO of a process or a file: image, functions, pages, routes, ASLR",
     "run": "run a program, and what it starts, on a clock that you set",
 }
 

@@ -41,6 +41,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
+def bold(text: str) -> str:
+    """The text, bold where standard output is a terminal."""
+    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
 def console(*, stderr: bool = False) -> "Console":
     """A rich console. Off a terminal it is wide enough for any line."""
     from rich.console import Console

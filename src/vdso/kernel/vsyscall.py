@@ -1,7 +1,7 @@
 """The vsyscall page: what the vDSO replaced, at one address in every process of every x86-64 host.
 
-Its mode is the kernel's (vsyscall= on its command line, arch/x86/entry/vsyscall/vsyscall_64.c) and shows in the page's
-permissions.
+Its mode is the kernel's (vsyscall= on its command line; arch/x86/entry/vsyscall/vsyscall_64.c) and shows in
+the page's permissions.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from vdso.kernel import maps
 
 ADDRESS = 0xFFFFFFFFFF600000
 
-# By the permissions that /proc/PID/maps gives it. Up to Linux 5.2 a readable page could also mean mode "native".
+# By the permissions that /proc/PID/maps gives it. Up to Linux 5.2 a readable page could also be "native".
 MODES = {"r-xp": "emulate", "--xp": "xonly"}
 
 
 @dataclass(frozen=True, slots=True)
 class Vsyscall:
-    """`mode`: "emulate" (readable, a call traps into the kernel), "xonly" (as that, and not readable), "none".
+    """`mode`: "emulate" (readable, a call traps into the kernel), "xonly" (the same, not readable), "none".
 
     `address`, `size` (bytes) and `permissions` are None where the process has no such page.
     """
@@ -33,8 +33,12 @@ class Vsyscall:
 
 def read(pid: int | None = None) -> Vsyscall:
     """The page as that process has it, this one if none is named. Raises SourceError."""
-    for mapping in maps.read(pid):
-        if mapping.name == "[vsyscall]":
-            mode = MODES.get(mapping.permissions, f"unknown ({mapping.permissions})")
-            return Vsyscall(mode, mapping.start, mapping.size, mapping.permissions)
-    return Vsyscall("none", None, None, None)
+    return of(maps.area(pid).vsyscall)
+
+
+def of(mapping: maps.Mapping | None) -> Vsyscall:
+    """What that mapping of a process makes it; None: it has none."""
+    if mapping is None:
+        return Vsyscall("none", None, None, None)
+    mode = MODES.get(mapping.permissions, f"unknown ({mapping.permissions})")
+    return Vsyscall(mode, mapping.start, mapping.size, mapping.permissions)

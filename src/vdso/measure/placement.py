@@ -3,6 +3,7 @@
 Measured: nothing is concluded from settings, which are shown beside it.
 """
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from vdso import _core
 from vdso.errors import HelperMissing, VdsoError
 
 BASE_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "vdso-base")
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 
 
@@ -18,15 +18,15 @@ ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 class Placement:
     """The vDSO's addresses in `execs` executions of a small program.
 
-    `entropy_bits`: how many bits of the address took both values, and so an upper bound that 200 executions
-    reach but for a chance of 2 in 2**200 a bit. `lowest` and `highest` are addresses, None without a vDSO.
+    `entropy_bits`: log2 of the places between the lowest and the highest that were seen, which is what a
+    uniform choice among them is worth. `lowest` and `highest` are addresses, None without a vDSO.
     """
 
     execs: int
     without_vdso: int
     distinct: int
     shared: int
-    entropy_bits: int
+    entropy_bits: float
     lowest: int | None
     highest: int | None
     randomize_va_space: int | None
@@ -47,7 +47,7 @@ def setting() -> int | None:
 
 
 def switched_off(pid: int | None = None) -> bool | None:
-    """Whether the process runs under ADDR_NO_RANDOMIZE (personality(2), `setarch -R`). None: not to be read."""
+    """Whether ADDR_NO_RANDOMIZE is on (personality(2), `setarch -R`). None: not to be read."""
     try:
         with open(f"/proc/{pid or 'self'}/personality", encoding="ascii") as stream:
             return bool(int(stream.read(), 16) & ADDR_NO_RANDOMIZE)
@@ -61,15 +61,18 @@ def summarise(addresses: list[int]) -> Placement:
     varying = 0
     for address in present:
         varying |= address ^ present[0]
+    lowest, highest = min(present, default=None), max(present, default=None)
+    # Places lie as far apart as the lowest bit that ever changes.
+    places = (highest - lowest) // (varying & -varying) + 1 if lowest and highest and varying else 1
     distinct = len(set(present))
     return Placement(
         execs=len(addresses),
         without_vdso=len(addresses) - len(present),
         distinct=distinct,
         shared=len(present) - distinct,
-        entropy_bits=varying.bit_count(),
-        lowest=min(present, default=None),
-        highest=max(present, default=None),
+        entropy_bits=round(math.log2(places), 1),
+        lowest=lowest,
+        highest=highest,
         randomize_va_space=setting(),
         randomization_off=switched_off(),
     )
@@ -82,4 +85,5 @@ def measure(execs: int = 200) -> Placement:
     except FileNotFoundError as error:
         raise HelperMissing(f"{BASE_PROGRAM} is missing") from error
     except OSError as error:
-        raise VdsoError(f"{BASE_PROGRAM} cannot be executed: {(error.strerror or str(error)).lower()}") from error
+        why = (error.strerror or str(error)).lower()
+        raise VdsoError(f"{BASE_PROGRAM} cannot be executed: {why}") from error

@@ -74,7 +74,8 @@ def observe() -> Routes:
         calls = _core.observe_calls()
     except PermissionError as error:
         raise SeccompRefused(
-            "the filter that sees system calls is refused", "in a container: --security-opt seccomp=unconfined"
+            "the filter that sees system calls is refused",
+            "in a container: --security-opt seccomp=unconfined",
         ) from error
     except OSError as error:
         raise VdsoError(f"no child to observe calls in: {(error.strerror or str(error)).lower()}") from error

@@ -10,12 +10,17 @@ from vdso.errors import HelperMissing, VdsoError
 from vdso.measure import placement
 
 
-def test_bits_are_those_that_change() -> None:
-    found = placement.summarise([0x7F00_0000_1000, 0x7F00_0000_2000, 0x7F00_0000_1000, 0x7F10_0000_1000])
+def test_entropy_is_of_the_places_between() -> None:
+    found = placement.summarise([0x7F00_0000_1000, 0x7F00_0000_2000, 0x7F00_0000_1000, 0x7F00_0040_0000])
     assert (found.execs, found.distinct, found.shared, found.without_vdso) == (4, 3, 1, 0)
-    assert found.entropy_bits == 3  # two of the page's number, one far up
-    assert (found.lowest, found.highest) == (0x7F00_0000_1000, 0x7F10_0000_1000)
+    assert found.entropy_bits == 10.0  # pages 1 to 1024
+    assert (found.lowest, found.highest) == (0x7F00_0000_1000, 0x7F00_0040_0000)
     assert found.moves
+
+
+def test_bits_that_never_change_are_no_entropy() -> None:
+    # 2 MiB apart at least: 8 places, whatever the page is.
+    assert placement.summarise([0x7F00_0000_0000 + n * 0x20_0000 for n in (0, 1, 7)]).entropy_bits == 3.0
 
 
 def test_one_place_is_no_entropy() -> None:
