@@ -101,6 +101,8 @@ def image_lines(image: Image, found: Look) -> list[str]:
         text.append(fact("size", f"{image.size_bytes} bytes, {image.size_pages} pages"))
     if found.origin is not None and found.origin != KERNEL_NAME:
         text.append(fact("origin", f"not the kernel's: {found.origin or 'a mapping without a name'}"))
+    if image.address is not None and found.sysinfo_ehdr is None:
+        text.append(fact("found by", "nobody: the auxiliary vector has no AT_SYSINFO_EHDR"))
     text.append(fact("SONAME", image.soname or "none"))
     text.append(fact("build id", image.build_id or "none"))
     note = "none" if image.version_note is None else f"{image.kernel_version} ({image.version_note:#x})"

@@ -6,7 +6,7 @@ Gathers; what could not be found out is listed with its reason, and nothing is p
 from dataclasses import dataclass, field
 
 from vdso.errors import VdsoError
-from vdso.kernel import maps
+from vdso.kernel import auxv, maps
 from vdso.kernel.image import Image
 from vdso.kernel.vsyscall import Vsyscall
 from vdso.kernel.vsyscall import of as vsyscall_of
@@ -43,12 +43,14 @@ class Look:
 
     `pages`, `vsyscall`, `routes` and `aslr` are None where `source` is a file, and where `unknown` says
     why. `origin`: the name of the mapping that holds the image, "[vdso]" when it is the kernel's own.
+    `sysinfo_ehdr`: the address in the auxiliary vector, by which alone programs find an image; None without.
     """
 
     source: str
     images: tuple[Image, ...]
     origin: str | None = None
     permissions: str | None = None
+    sysinfo_ehdr: int | None = None
     pages: tuple[DataPages, ...] | None = None
     vsyscall: Vsyscall | None = None
     routes: Routes | None = None
@@ -93,6 +95,7 @@ def look_at_process(pid: int | None = None, *, execs: int = EXECS) -> Look:
         images=(image,),
         origin=own.name if own else None,
         permissions=own.permissions if own else None,
+        sysinfo_ehdr=auxv.read(pid).get(auxv.AT_SYSINFO_EHDR),
         pages=tuple(
             DataPages(page.name, page.start, page.end, page.size, page.permissions)
             for page in (before(mappings, own) if own else ())
