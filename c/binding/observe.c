@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 
 #include "observe.h"
 #include "placement.h"
@@ -77,9 +78,16 @@ static PyObject *placement(PyObject *Py_UNUSED(module), PyObject *args)
 	return ret;
 }
 
+static PyObject *sysinfo_ehdr(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+	return PyLong_FromUnsignedLong(getauxval(AT_SYSINFO_EHDR));
+}
+
 static PyMethodDef functions[] = {
 	{"observe_calls", observe_calls, METH_NOARGS, observe_doc},
 	{"placement", placement, METH_VARARGS, placement_doc},
+	{"sysinfo_ehdr", sysinfo_ehdr, METH_NOARGS,
+	 "sysinfo_ehdr()\n--\n\nThe vDSO's address as this process was told it (getauxval(3)), 0: it was told of none."},
 	{NULL, NULL, 0, NULL},
 };
 

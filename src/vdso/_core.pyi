@@ -169,6 +169,9 @@ def observe_calls() -> list[tuple[str, int, int, int, str | None]]:
 def placement(program: str, count: int, /) -> list[int]:
     """The vDSO's address in that many executions of vdso-base; 0: without one. OSError."""
 
+def sysinfo_ehdr() -> int:
+    """The vDSO's address as this process was told it (getauxval(3)), 0: it was told of none."""
+
 # routes.c
 ROUTE_EMPTY: int
 ROUTE_FUNCTION: int

@@ -135,7 +135,8 @@ def test_zombie(vdso: str) -> None:
         os.waitpid(pid, 0)
 
 
-def test_kernel_thread(vdso: str, as_root: None) -> None:
+@pytest.mark.usefixtures("as_root")
+def test_kernel_thread(vdso: str) -> None:
     # Its parent is kthreadd, whose pid is 2 in the first pid namespace.
     if Path("/proc/2/comm").exists() and Path("/proc/2/comm").read_text().strip() == "kthreadd":
         assert "kernel thread" in refused(vdso, "look", "2")
@@ -143,7 +144,8 @@ def test_kernel_thread(vdso: str, as_root: None) -> None:
         pytest.skip("no kernel thread is to be seen from this pid namespace")
 
 
-def test_process_of_another_user(vdso: str, unprivileged: list[str], start: Start, as_root: None) -> None:
+@pytest.mark.usefixtures("as_root")
+def test_process_of_another_user(vdso: str, unprivileged: list[str], start: Start) -> None:
     sleeper = start(["sleep", "60"])
     assert "somebody else" in refused(*unprivileged, vdso, "look", str(sleeper.pid))
 

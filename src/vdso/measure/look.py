@@ -5,6 +5,7 @@ Gathers; what could not be found out is listed with its reason, and nothing is p
 
 from dataclasses import dataclass, field
 
+from vdso import _core
 from vdso.errors import VdsoError
 from vdso.kernel import auxv, maps
 from vdso.kernel.image import Image
@@ -95,7 +96,7 @@ def look_at_process(pid: int | None = None, *, execs: int = EXECS) -> Look:
         images=(image,),
         origin=own.name if own else None,
         permissions=own.permissions if own else None,
-        sysinfo_ehdr=auxv.read(pid).get(auxv.AT_SYSINFO_EHDR),
+        sysinfo_ehdr=told(pid),
         pages=tuple(
             DataPages(page.name, page.start, page.end, page.size, page.permissions)
             for page in (before(mappings, own) if own else ())
@@ -105,6 +106,11 @@ def look_at_process(pid: int | None = None, *, execs: int = EXECS) -> Look:
         aslr=placed,
         unknown=tuple(unknown),
     )
+
+
+def told(pid: int | None) -> int | None:
+    """The vDSO's address as the process was told it: this one by its vector, another by the kernel's copy."""
+    return (_core.sysinfo_ehdr() if pid is None else auxv.read(pid).get(auxv.AT_SYSINFO_EHDR)) or None
 
 
 def before(mappings: list[maps.Mapping], image: maps.Mapping) -> tuple[maps.Mapping, ...]:
