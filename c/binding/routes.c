@@ -3,27 +3,29 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "routes.h"
 
 PyDoc_STRVAR(route_ns_doc,
-	     "route_ns(route, count, function=0, clock_id=0, /)\n--\n\n"
-	     "The ns that `count` calls by that route (ROUTE_...) take together: one batch. function is an address, for\n"
-	     "ROUTE_FUNCTION.\n\n"
-	     "OSError: EINVAL when the route answers with an error, ENOSYS when this machine has none such.");
+	     "route_ns(route, count, function=0, clock_id=0, call=CALL_CLOCK_GETTIME, /)\n--\n\n"
+	     "The ns that `count` calls by that route (ROUTE_...) take together: one batch; 0 gives the timer's own cost.\n"
+	     "function is the address of that call's function, for ROUTE_FUNCTION.\n\n"
+	     "OSError: EINVAL when the route answers with an error, ENOSYS when there is none such for this call, or on\n"
+	     "this machine.");
 
 static PyObject *route_ns(PyObject *Py_UNUSED(module), PyObject *args)
 {
+	int route, clock = 0, call = VDSO_CALL_CLOCK_GETTIME;
 	unsigned long long function = 0, count;
-	int route, clock = 0;
 	int64_t ns;
 
-	if (!PyArg_ParseTuple(args, "iK|Ki:route_ns", &route, &count, &function, &clock))
+	if (!PyArg_ParseTuple(args, "iK|Kii:route_ns", &route, &count, &function, &clock, &call))
 		return NULL;
-	if (route < 0 || route >= VDSO_ROUTES)
+	if (route < 0 || route >= VDSO_ROUTES || call < 0 || call >= VDSO_CALLS)
 		return vdso_raise_errno(EINVAL);
 	Py_BEGIN_ALLOW_THREADS
-	ns = vdso_route_time((enum vdso_route)route, (uintptr_t)function, clock, count);
+	ns = vdso_route_time((enum vdso_route)route, (enum vdso_call)call, (uintptr_t)function, clock, count);
 	Py_END_ALLOW_THREADS
 	return ns < 0 ? vdso_raise_errno((int)ns) : PyLong_FromLongLong(ns);
 }
@@ -75,24 +77,51 @@ static PyObject *has_vsyscall(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(n
 	return PyBool_FromLong(vdso_route_vsyscall());
 }
 
+static PyObject *hypervisor(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+	char name[13];
+
+	vdso_route_hypervisor(name);
+	return PyUnicode_DecodeLatin1(name, (Py_ssize_t)strlen(name), NULL);
+}
+
 static PyMethodDef functions[] = {
 	{"route_ns", route_ns, METH_VARARGS, route_ns_doc},
 	{"route_compare", route_compare, METH_VARARGS, route_compare_doc},
 	{"has_vsyscall", has_vsyscall, METH_NOARGS,
 	 "has_vsyscall()\n--\n\nWhether the kernel lets programs call into the vsyscall page."},
+	{"hypervisor", hypervisor, METH_NOARGS,
+	 "hypervisor()\n--\n\nWho answers CPUID's hypervisor leaf (\"KVMKVMKVM\"), \"\" where none does."},
 	{NULL, NULL, 0, NULL},
+};
+
+static const struct {
+	const char *name;
+	int value;
+} constants[] = {
+	{"ROUTE_LOOP", VDSO_ROUTE_LOOP},
+	{"ROUTE_EMPTY", VDSO_ROUTE_EMPTY},
+	{"ROUTE_FUNCTION", VDSO_ROUTE_FUNCTION},
+	{"ROUTE_LIBC", VDSO_ROUTE_LIBC},
+	{"ROUTE_SYSCALL", VDSO_ROUTE_SYSCALL},
+	{"ROUTE_VSYSCALL", VDSO_ROUTE_VSYSCALL},
+	{"ROUTE_RDTSC", VDSO_ROUTE_RDTSC},
+	{"ROUTE_RDTSCP", VDSO_ROUTE_RDTSCP},
+	{"ROUTE_LFENCE_RDTSC", VDSO_ROUTE_LFENCE_RDTSC},
+	{"CALL_CLOCK_GETTIME", VDSO_CALL_CLOCK_GETTIME},
+	{"CALL_CLOCK_GETRES", VDSO_CALL_CLOCK_GETRES},
+	{"CALL_GETTIMEOFDAY", VDSO_CALL_GETTIMEOFDAY},
+	{"CALL_TIME", VDSO_CALL_TIME},
+	{"CALL_GETCPU", VDSO_CALL_GETCPU},
+	{"CALL_GETRANDOM", VDSO_CALL_GETRANDOM},
+	{"CALL_GETPPID", VDSO_CALL_GETPPID},
+	{"ROUTE_RANDOM_BYTES", VDSO_ROUTE_RANDOM_BYTES},
 };
 
 int vdso_add_routes(PyObject *module)
 {
-	if (PyModule_AddIntConstant(module, "ROUTE_EMPTY", VDSO_ROUTE_EMPTY) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_FUNCTION", VDSO_ROUTE_FUNCTION) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_LIBC", VDSO_ROUTE_LIBC) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_SYSCALL", VDSO_ROUTE_SYSCALL) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_VSYSCALL", VDSO_ROUTE_VSYSCALL) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_RDTSC", VDSO_ROUTE_RDTSC) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_RDTSCP", VDSO_ROUTE_RDTSCP) != 0 ||
-	    PyModule_AddIntConstant(module, "ROUTE_LFENCE_RDTSC", VDSO_ROUTE_LFENCE_RDTSC) != 0)
-		return -1;
+	for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
+		if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) != 0)
+			return -1;
 	return PyModule_AddFunctions(module, functions);
 }

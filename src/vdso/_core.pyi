@@ -173,6 +173,7 @@ def sysinfo_ehdr() -> int:
     """The vDSO's address as this process was told it (getauxval(3)), 0: it was told of none."""
 
 # routes.c
+ROUTE_LOOP: int
 ROUTE_EMPTY: int
 ROUTE_FUNCTION: int
 ROUTE_LIBC: int
@@ -181,9 +182,23 @@ ROUTE_VSYSCALL: int
 ROUTE_RDTSC: int
 ROUTE_RDTSCP: int
 ROUTE_LFENCE_RDTSC: int
+CALL_CLOCK_GETTIME: int
+CALL_CLOCK_GETRES: int
+CALL_GETTIMEOFDAY: int
+CALL_TIME: int
+CALL_GETCPU: int
+CALL_GETRANDOM: int
+CALL_GETPPID: int
+ROUTE_RANDOM_BYTES: int
 
-def route_ns(route: int, count: int, function: int = 0, clock_id: int = 0, /) -> int:
-    """The ns that `count` calls by that route take together. OSError: EINVAL, ENOSYS (no such route here)."""
+def route_ns(
+    route: int, count: int, function: int = 0, clock_id: int = 0, call: int = ..., /
+) -> int:
+    """The ns that `count` calls by that route take together; a count of 0 gives the timer's own cost.
+
+    function is the address of that call's function, for ROUTE_FUNCTION. OSError: EINVAL when the route answers
+    with an error, ENOSYS when there is none such for this call, or on this machine.
+    """
 
 def route_compare(
     first: int, second: int, clock_id: int, count: int, /
@@ -192,3 +207,6 @@ def route_compare(
 
 def has_vsyscall() -> bool:
     """Whether the kernel lets programs call into the vsyscall page."""
+
+def hypervisor() -> str:
+    """Who answers CPUID's hypervisor leaf ("KVMKVMKVM", "TCGTCGTCGTCG"), "" where none does."""
