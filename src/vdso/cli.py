@@ -11,6 +11,7 @@ from vdso.errors import UsageError, VdsoError
 COMMANDS = {
     "look": "the vDSO of a process or a file: image, functions, pages, routes, ASLR",
     "run": "run a program, and what it starts, on a clock that you set",
+    "bench": "what the vDSO's calls cost, by each route, and what it saves",
 }
 
 HELP = f"""\
