@@ -76,6 +76,8 @@ class SourceError(VdsoError):
 
 class BadImage(SourceError):
     """Bytes that are no vDSO image, or whose offsets and counts lie. The message does not name the file."""
+
+
 class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
 

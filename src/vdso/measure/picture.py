@@ -56,7 +56,7 @@ class Layout:
 
 
 WIDE = Layout(width=880, left=236, right=24, row=33, font=12.5, peak=0.66)
-NARROW = Layout(width=370, left=0, right=12, row=46, font=12, peak=0.4)
+NARROW = Layout(width=370, left=0, right=12, row=54, font=12, peak=0.4)
 # Between the rows of two calls, in rows.
 GAP = 0.3
 
@@ -289,7 +289,7 @@ def names(
     for rows, y in zip(groups, places, strict=True):
         call, clock = rows[0].call, rows[0].clock
         if not layout.left:
-            write(rows[0].name, y, 0, 27, "left", "ink")
+            write(rows[0].name, y, 0, 31, "left", "ink")
             continue
         if clock and call != previous:
             write(call, y, 24 - layout.left, 0, "left", "muted")

@@ -57,7 +57,7 @@ BATCH_NS = 60_000
 BATCH_NS_MAX = 1_000_000
 BATCH_MAX = 1 << 20
 
-ROUNDS, QUICK_ROUNDS = 1000, 200
+ROUNDS, QUICK_ROUNDS = 800, 200
 LIMIT_S, QUICK_LIMIT_S = 3.6, 0.8
 # Fewer say nothing, whatever the time: what a debugger makes slow is to be seen too.
 ROUNDS_MIN = 10
@@ -190,7 +190,7 @@ def plan() -> list[Probe]:
                 if route == "vdso" and call not in functions:
                     missing = why or f"the vDSO has no {call}"
                 elif route == "vsyscall" and call not in IN_VSYSCALL:
-                    missing = "the vsyscall page has gettimeofday, time and getcpu alone"
+                    missing = "vsyscall has gettimeofday, time and getcpu alone"
                 elif route == "vsyscall" and not vsyscall:
                     missing = "no vsyscall page that may be executed"
                 function = functions.get(call, 0) if route == "vdso" else 0
