@@ -191,14 +191,11 @@ CALL_GETRANDOM: int
 CALL_GETPPID: int
 ROUTE_RANDOM_BYTES: int
 
-def route_ns(
-    route: int, count: int, function: int = 0, clock_id: int = 0, call: int = ..., /
-) -> int:
+def route_ns(route: int, count: int, function: int = 0, clock_id: int = 0, call: int = ..., /) -> int:
     """The ns that `count` calls by that route take together; a count of 0 gives the timer's own cost.
 
-    function is the address of that call's function, for ROUTE_FUNCTION. OSError: EINVAL when the route answers
-    with an error, ENOSYS when there is none such for this call, or on this machine.
-    """
+    function is the address of that call's function, for ROUTE_FUNCTION. OSError: EINVAL when the route
+    answers with an error, ENOSYS when there is none such for this call, or on this machine."""
 
 def route_compare(
     first: int, second: int, clock_id: int, count: int, /

@@ -44,7 +44,7 @@ example:
   vdso bench --compare before.json --html bench.html
 
 exit status:
-  0 measured; 1 a file that cannot be read or written, or matplotlib is missing; 2 usage; whatever the verdicts
+  0 measured, whatever the verdicts; 1 a file that cannot be read or written, or no matplotlib; 2 usage
 """
 
 HINT = "vdso bench --help shows how"

@@ -1,13 +1,13 @@
 """Two runs side by side: for each row faster, slower or inconclusive.
 
-A run's rounds are not independent: a CPU changes its speed for seconds, a neighbour comes and goes. So each run is cut
-into ten blocks in time, and the ten medians stand for it (the method of batch means). The interval of the difference of
-their mean logarithms is Student's, with 9 degrees of freedom, at 99.9 %: some fifty rows are judged at a time, and one
-in twenty such comparisons, at worst, holds a false verdict. Two runs also differ as wholes, in ways that neither
-shows within itself (where code and data came to lie, what the clock frequency was): so the whole interval has to lie
-beyond a least change, MARGIN, to be a verdict.
-"""
+A run's rounds are not independent: a CPU changes its speed for seconds, a neighbour comes and goes. So each
+run is cut into ten blocks in time, and the ten medians stand for it (the method of batch means). The interval
+of the difference of their mean logarithms is Student's, with 9 degrees of freedom, at 99.9 %: some fifty rows
+are judged at a time, and one in twenty such comparisons, at worst, holds a false verdict. Two runs also
+differ as wholes, in ways that neither shows within itself (where code and data came to lie, what the clock
+frequency was): so the whole interval has to lie beyond a least change, MARGIN, to be a verdict."""
 
+import itertools
 import math
 import statistics
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from vdso.measure.result import BenchResult, Row
 
 BLOCKS = 10
-# Student's t for a two-sided 99.9 % with BLOCKS - 1 degrees of freedom. The least that Welch's formula gives for two
-# runs of BLOCKS blocks, and so never too narrow.
+# Student's t for a two-sided 99.9 % with BLOCKS - 1 degrees of freedom. The least that Welch's formula gives
+# for two runs of BLOCKS blocks, and so never too narrow.
 T_999 = 4.781
 MARGIN = 0.05
-# The kernel answers it from an exception, whose cost is another in each process: 14 runs on an idle machine lay up to
-# 11 % apart, each of them steady.
+# The kernel answers it from an exception, whose cost is another in each process: 14 runs on an idle machine
+# lay up to 11 % apart, each of them steady.
 MARGIN_VSYSCALL = 0.15
 # A time of 1 ns is three cycles: there a twentieth is nothing.
 MARGIN_NS = 0.4
@@ -70,9 +70,7 @@ def compare(before: BenchResult, now: BenchResult) -> Comparison:
     keys = [*later, *(key for key in earlier if key not in later)]
     judged = [judge(earlier.get(key), later.get(key)) for key in keys]
     changes = tuple(change for change in judged if change is not None)
-    return Comparison(
-        before.taken_at, now.taken_at, differences(before, now) + cpu_itself(changes), changes
-    )
+    return Comparison(before.taken_at, now.taken_at, differences(before, now) + cpu_itself(changes), changes)
 
 
 def cpu_itself(changes: tuple[Change, ...]) -> tuple[str, ...]:
@@ -126,7 +124,7 @@ def block_logs(values: tuple[float, ...]) -> list[float]:
     if len(values) < BLOCKS:
         return []
     edges = [len(values) * index // BLOCKS for index in range(BLOCKS + 1)]
-    medians = [statistics.median(values[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    medians = [statistics.median(values[a:b]) for a, b in itertools.pairwise(edges)]
     return [math.log(median) for median in medians] if min(medians) > 0 else []
 
 

@@ -1,8 +1,7 @@
 """A bench as a picture: SVG, drawn by matplotlib, one file for light and dark.
 
-matplotlib knows one set of colours. It is given marks that are no colours of any theme, and what it writes gets
-classes in their place, with a style sheet for both.
-"""
+matplotlib knows one set of colours. It is given marks that are no colours of any theme, and what it writes
+gets classes in their place, with a style sheet for both."""
 
 import io
 import math
@@ -72,7 +71,8 @@ def want_matplotlib(option: str) -> None:
 
 
 def draw(result: BenchResult, layout: Layout = WIDE, *, alone: bool = True, prefix: str = "") -> str:
-    """The SVG's text. alone: with a title and its background, as a file of its own; prefix: of every id in it.
+    """The SVG's text. alone: with a title and its background, as a file of its own; prefix: of every id in
+    it.
 
     Raises ExtraMissing.
     """
@@ -149,13 +149,13 @@ def frame(axes: Any, groups: Sequence[Sequence[Row]], layout: Layout, top: float
     axes.set_ylim(-0.4, top + 0.9)
     for side in axes.spines.values():
         side.set_visible(False)
-    ticks = [
-        10.0**power for power in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
-    ]
+    ticks = [10.0**power for power in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)]
     limits = axes.get_xlim()
     ticks = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
     axes.set_xticks(ticks, [tick_label(tick) for tick in ticks])
-    axes.set_xticks([tick * part for tick in [ticks[0] / 10 if ticks else 1, *ticks] for part in (2, 5)], minor=True)
+    axes.set_xticks(
+        [tick * part for tick in [ticks[0] / 10 if ticks else 1, *ticks] for part in (2, 5)], minor=True
+    )
     axes.set_xlim(limits)
     axes.xaxis.set_minor_formatter("")
     axes.tick_params(axis="x", which="both", length=0, labelcolor=colour("muted"), pad=7)
@@ -172,7 +172,8 @@ def tick_label(ns: float) -> str:
 
 
 def draw_group(axes: Any, rows: Sequence[Row], y: float, layout: Layout) -> None:
-    """One call: its routes on one line, each with the shape of its rounds, and the way between vDSO and kernel."""
+    """One call: its routes on one line, each with the shape of its rounds, and the way between vDSO and
+    kernel."""
     medians = {row.route: row.median_ns for row in rows if row.median_ns and row.median_ns > 0}
     axes.axhline(y, color=colour("grid"), linewidth=1, zorder=1)
     if "vdso" in medians and "syscall" in medians:
@@ -199,7 +200,8 @@ def draw_group(axes: Any, rows: Sequence[Row], y: float, layout: Layout) -> None
 
 
 def draw_route(axes: Any, row: Row, y: float, layout: Layout) -> None:
-    assert row.median_ns is not None and row.p5_ns is not None and row.p95_ns is not None
+    if row.median_ns is None or row.p5_ns is None or row.p95_ns is None:
+        return
     xs, heights = shape(row.rounds_ns)
     paint = colour(row.route)
     edge = [y + layout.peak * value for value in heights]
@@ -255,19 +257,14 @@ def shape(values: Sequence[float]) -> tuple[list[float], list[float]]:
     count = max(24, min(160, math.ceil((end - start) / (GRAIN / 1.5))))
     places = [start + (end - start) * index / count for index in range(count + 1)]
     densities = [
-        sum(
-            weight * math.exp(-(((place - at * GRAIN / 2) / width) ** 2) / 2)
-            for at, weight in bins.items()
-        )
+        sum(weight * math.exp(-(((place - at * GRAIN / 2) / width) ** 2) / 2) for at, weight in bins.items())
         for place in places
     ]
     top = max(densities)
     return [10**place for place in places], [density / top for density in densities]
 
 
-def names(
-    axes: Any, groups: Sequence[Sequence[Row]], places: Sequence[float], layout: Layout
-) -> None:
+def names(axes: Any, groups: Sequence[Sequence[Row]], places: Sequence[float], layout: Layout) -> None:
     """The rows' names: left of them, a call's once for all its clocks, or above them."""
 
     def write(text: str, y: float, x: float, up: float, ha: str, ink: str) -> None:
@@ -315,18 +312,32 @@ def lettering(
         title = TITLES[route] if layout.left else TITLES[route].replace(" page", "")
         figure.add_artist(_mark(x, y, layout, height, route))
         figure.text(
-            x + 11 / layout.width, y, title, ha="left", va="center_baseline", color=colour(route), fontsize=layout.font
+            x + 11 / layout.width,
+            y,
+            title,
+            ha="left",
+            va="center_baseline",
+            color=colour(route),
+            fontsize=layout.font,
         )
         x += (11 + 0.5 * layout.font * len(title) + 24) / layout.width
     if alone:
         figure.text(
-            24 / layout.width, 1 - 28 / height, "What a call costs, by each route",
-            color=colour("ink"), fontsize=17, fontweight="bold", va="center_baseline",
+            24 / layout.width,
+            1 - 28 / height,
+            "What a call costs, by each route",
+            color=colour("ink"),
+            fontsize=17,
+            fontweight="bold",
+            va="center_baseline",
         )
         figure.text(
-            24 / layout.width, 16 / height,
-            f"{about(result)}. Shapes: how {result.rounds} rounds are spread; bars: p5 to p95; dots: medians, in ns.",
-            color=colour("muted"), fontsize=layout.font - 1.5, va="center_baseline",
+            24 / layout.width,
+            16 / height,
+            f"{about(result)}. Dots: medians, ns; bars: p5 to p95; shapes: {result.rounds} rounds.",
+            color=colour("muted"),
+            fontsize=layout.font - 1.5,
+            va="center_baseline",
         )
 
 
@@ -357,7 +368,8 @@ def _mark(x: float, y: float, layout: Layout, height: int, route: str) -> Any:
 
 
 def themed(svg: str, result: BenchResult, alone: bool, prefix: str) -> str:
-    """Classes for marks, our fonts, no words of matplotlib's about itself, and ids that are free in a page."""
+    """Classes for marks, our fonts, no words of matplotlib's about itself, and ids that are free in a
+    page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
@@ -370,17 +382,16 @@ def themed(svg: str, result: BenchResult, alone: bool, prefix: str) -> str:
         svg = re.sub(r'href="#', f'href="#{prefix}', svg)
         svg = svg.replace("url(#", f"url(#{prefix}")
     title = f"{about(result)}: ns a call by each route"
-    head = f'<title>{escape(title)}</title>\n<style>{style_sheet()}</style>\n'
+    head = f"<title>{escape(title)}</title>\n<style>{style_sheet()}</style>\n"
     if alone:
         head += '<rect width="100%" height="100%" class="f-paper"/>\n'
     opening = svg[: svg.index(">") + 1]
     view = re.search(r'viewBox="([^"]*)"', opening)
     assert view is not None
     width, height = view[1].split()[2:]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{view[1]}" width="{width}" height="{height}" role="img">\n{head}{svg[len(opening):].lstrip()}'
-    )
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    size = f'viewBox="{view[1]}" width="{width}" height="{height}"'
+    return f'<svg {names} {size} role="img">\n{head}{svg[len(opening) :].lstrip()}'
 
 
 def _classes(match: "re.Match[str]") -> str:
@@ -399,7 +410,9 @@ def _classes(match: "re.Match[str]") -> str:
         elif declaration.strip() and key != "font-family":
             kept.append(declaration.strip())
     style = escape("; ".join(kept), quote=True)
-    return " ".join(filter(None, (f'class="{" ".join(names)}"' if names else "", f'style="{style}"' if kept else "")))
+    return " ".join(
+        filter(None, (f'class="{" ".join(names)}"' if names else "", f'style="{style}"' if kept else ""))
+    )
 
 
 def style_sheet() -> str:

@@ -57,6 +57,15 @@ dd{margin-bottom:8px}
 @media print{body{background:none}section{break-inside:avoid}}
 """
 
+LEGEND = (
+    "Dots are medians, bars go from p5 to p95, shapes show how the rounds are spread; the scale is "
+    "logarithmic. The line between vDSO and system call is what the vDSO saves."
+)
+HEADER = (
+    '<thead><tr><th scope="col">route</th><th scope="col">median</th><th scope="col">p5</th>'
+    '<th scope="col">p95</th><th scope="col">×</th><th scope="col" class="more">rounds</th>'
+    '<th scope="col" class="more">calls a round</th></tr></thead>'
+)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -85,8 +94,7 @@ def page(result: BenchResult) -> str:
         '<section class="picture">',
         "<h2>Nanoseconds a call, by each route</h2>",
         *pictures,
-        '<p class="muted">Dots are medians, bars go from p5 to p95, shapes show how the rounds are spread; the '
-        "scale is logarithmic. The line between vDSO and system call is what the vDSO saves.</p>",
+        f'<p class="muted">{LEGEND}</p>',
         "</section>",
         *table(result),
         *conditions(result),
@@ -116,7 +124,15 @@ def heading(saved: Saving | None) -> str:
 
 def share(times: float) -> str:
     """One of so many parts, in words."""
-    names = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 6: "a sixth", 7: "a seventh", 8: "an eighth"}
+    names = {
+        2: "half",
+        3: "a third",
+        4: "a quarter",
+        5: "a fifth",
+        6: "a sixth",
+        7: "a seventh",
+        8: "an eighth",
+    }
     count = round(times)
     if count < 2:
         return f"{100 / times:.0f} %" if times > 0 else "nothing"
@@ -134,11 +150,13 @@ def figures(result: BenchResult) -> list[str]:
     if saved is None:
         return []
     reads = f"{saved.reads_per_second / 1e6:g} million reads a second"
-    vdso, syscall = (result.row(saved.call, route, saved.clock) for route in ("vdso", "syscall"))
-    assert vdso is not None and syscall is not None
+    # As many ns a read as busy seconds for so many reads.
+    vdso, syscall = (
+        1e9 * cores / saved.reads_per_second for cores in (saved.vdso_cores, saved.syscall_cores)
+    )
     items = [
-        (f"{ns(vdso.median_ns)} ns", f"a read of {saved.clock} by the vDSO", "vdso"),
-        (f"{ns(syscall.median_ns)} ns", "the same by the true system call", "syscall"),
+        (f"{ns(vdso)} ns", f"a read of {saved.clock} by the vDSO", "vdso"),
+        (f"{ns(syscall)} ns", "the same by the true system call", "syscall"),
         (f"{saved.saved_cores:.1f} cores", f"saved at {reads}", "ink"),
     ]
     return [
@@ -155,7 +173,14 @@ def warnings(result: BenchResult) -> list[str]:
     if not result.warnings:
         return []
     items = [f"<li>{escape(found.text)}. <em>{escape(found.advice)}</em></li>" for found in result.warnings]
-    return ['<section class="warnings">', "<h2>To be taken with care</h2>", "<ul>", *items, "</ul>", "</section>"]
+    return [
+        '<section class="warnings">',
+        "<h2>To be taken with care</h2>",
+        "<ul>",
+        *items,
+        "</ul>",
+        "</section>",
+    ]
 
 
 def ns(value: float | None) -> str:
@@ -175,9 +200,7 @@ def table(result: BenchResult) -> list[str]:
         '<div class="scroll">',
         "<table>",
         f"<caption>ns a call; {result.rounds} rounds; × is how many times the vDSO's cost</caption>",
-        '<thead><tr><th scope="col">route</th><th scope="col">median</th><th scope="col">p5</th>'
-        '<th scope="col">p95</th><th scope="col">×</th><th scope="col" class="more">rounds</th>'
-        '<th scope="col" class="more">calls a round</th></tr></thead>',
+        HEADER,
     ]
     for name, rows in groups.items():
         vdso = next((row.median_ns for row in rows if row.route == "vdso"), None)
@@ -194,7 +217,9 @@ def line(row: Row, vdso_ns: float | None) -> str:
         return f'<tr>{first}<td class="none" colspan="6">none: {escape(row.missing)}</td></tr>'
     times = f"{row.median_ns / vdso_ns:.2f}" if vdso_ns and vdso_ns > 0 else ""
     cells = (f"<td>{cell}</td>" for cell in (ns(row.median_ns), ns(row.p5_ns), ns(row.p95_ns), times))
-    return f'<tr>{first}{"".join(cells)}<td class="more">{row.rounds}</td><td class="more">{row.batch}</td></tr>'
+    return (
+        f'<tr>{first}{"".join(cells)}<td class="more">{row.rounds}</td><td class="more">{row.batch}</td></tr>'
+    )
 
 
 def conditions(result: BenchResult) -> list[str]:
@@ -213,7 +238,10 @@ def conditions(result: BenchResult) -> list[str]:
         ("load before", f"{state.load_1min:g}"),
         ("time stolen", f"{result.stolen_percent:g} %"),
         ("rounds", f"{result.rounds}, interleaved, in {result.duration_s:.1f} s"),
-        ("taken off", f"{result.loop_ns:g} ns a call for the loop, {result.timer_ns:g} ns a batch for the timer"),
+        (
+            "taken off",
+            f"{result.loop_ns:g} ns a call for the loop, {result.timer_ns:g} ns a batch for the timer",
+        ),
     )
     items = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts if value)
     return ["<section>", "<h2>How it was measured</h2>", "<dl>", *items, "</dl>", "</section>"]

@@ -1,7 +1,7 @@
 """The bench itself: every call by every route, in rounds, each round one batch of each in turn.
 
-Prints nothing and writes nothing. What a batch is, c/core/routes.h says; what the figures mean, docs/bench.md.
-"""
+Prints nothing and writes nothing. What a batch is, c/core/routes.h says; what the figures mean,
+docs/bench.md."""
 
 import contextlib
 import errno
@@ -94,13 +94,12 @@ def bench(
 ) -> BenchResult:
     """Measures every call of the vDSO by its four routes, some 4 s, or 1 s if `quick`.
 
-    The calling thread is pinned to one of the CPUs that it may use, and has its affinity back afterwards, also after an
-    exception. rounds: how many at most; limit_s: when to stop, once there are ten; progress: called with (rounds done,
-    rounds) after each. root: where proc and sys are looked for, by the warnings.
+    The calling thread is pinned to one of the CPUs that it may use, and has its affinity back afterwards,
+    also after an exception. rounds: how many at most; limit_s: when to stop, once there are ten; progress:
+    called with (rounds done, rounds) after each. root: where proc and sys are looked for, by the warnings.
 
-    Times are ns a call, by CLOCK_MONOTONIC_RAW through the true system call. A row's spread is that of its batches'
-    means, not of single calls.
-    """
+    Times are ns a call, by CLOCK_MONOTONIC_RAW through the true system call. A row's spread is that of its
+    batches' means, not of single calls."""
     rounds = (QUICK_ROUNDS if quick else ROUNDS) if rounds is None else rounds
     limit_s = (QUICK_LIMIT_S if quick else LIMIT_S) if limit_s is None else limit_s
     if rounds < ROUNDS_MIN:
@@ -129,7 +128,7 @@ def bench(
             if progress is not None:
                 progress(done, rounds)
         stolen = machine.stolen_percent(ticks, machine.ticks(cpu, root))
-    timer_ns = statistics.median(timers)
+    timer_ns = float(statistics.median(timers))
     loop_ns = max(0.0, (statistics.median(loops) - timer_ns) / loop_batch)
     rows = tuple(
         row_of(probe, batch, [(ns - timer_ns) / batch - loop_ns for ns in values])
@@ -201,7 +200,8 @@ def plan() -> list[Probe]:
 
 
 def vdso_functions() -> tuple[dict[str, int], str]:
-    """Addresses of the functions of this process's vDSO by their names without prefix; and why there are none."""
+    """Addresses of the functions of this process's vDSO by their names without prefix; and why there are
+    none."""
     try:
         image = Image.from_process()
     except SourceError as error:
@@ -212,7 +212,9 @@ def vdso_functions() -> tuple[dict[str, int], str]:
     for function in image.functions:
         for prefix in ("__vdso_", "__kernel_"):
             if function.name.startswith(prefix):
-                functions[function.name.removeprefix(prefix)] = image.address + function.value - image.load_address
+                functions[function.name.removeprefix(prefix)] = (
+                    image.address + function.value - image.load_address
+                )
     return functions, ""
 
 
@@ -271,6 +273,8 @@ def row_of(probe: Probe, batch: int, values: list[float]) -> Row:
         "",
         batch,
         len(values),
-        *(round(quantile(values, share), 3) for share in (0.5, 0.05, 0.95)),
-        tuple(round(value, 3) for value in values),
+        median_ns=round(quantile(values, 0.5), 3),
+        p5_ns=round(quantile(values, 0.05), 3),
+        p95_ns=round(quantile(values, 0.95), 3),
+        rounds_ns=tuple(round(value, 3) for value in values),
     )

@@ -29,6 +29,8 @@ def load(path: str) -> BenchResult:
             data = stream.read(BYTES_MAX + 1)
     except OSError as error:
         raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise SourceError(f"{path!r}: {error}") from None
     if len(data) > BYTES_MAX:
         raise SourceError(f"{path}: no saved bench: larger than {BYTES_MAX >> 20} MiB", HINT)
     return loads(data, path)
@@ -72,7 +74,8 @@ def check(result: BenchResult) -> None:
 
 
 def decode(wanted: Any, value: Any, where: str) -> Any:
-    """The JSON value as that type: a dataclass, a tuple of one type, a union with None, or plain. ValueError."""
+    """The JSON value as that type: a dataclass, a tuple of one type, a union with None, or plain.
+    ValueError."""
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is tuple:
         if not isinstance(value, list):
@@ -80,7 +83,7 @@ def decode(wanted: Any, value: Any, where: str) -> Any:
         return tuple(decode(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is types.UnionType:
         return None if value is None else decode(inner[0], value, where)
-    if dataclasses.is_dataclass(wanted):
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
         if not isinstance(value, dict):
             raise ValueError(f"{where} is no object")
         fields = typing.get_type_hints(wanted)
@@ -109,16 +112,18 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def check_writable(path: str) -> None:
     """Says before a run what would go wrong after it. Raises SourceError."""
-    directory = os.path.dirname(os.path.realpath(path))
     try:
+        directory = os.path.dirname(os.path.realpath(path))
         if os.path.isdir(path):
             raise SourceError(f"{path}: is a directory")
         if not os.path.isdir(directory):
             raise SourceError(f"{path}: no such directory")
         if not os.access(directory if _replaceable(path) else path, os.W_OK):
             raise SourceError(f"{path}: permission denied")
-    except (ValueError, OSError) as error:
-        raise SourceError(f"{path!r}: {str(error).lower()}") from None
+    except OSError as error:
+        raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:
+        raise SourceError(f"{path!r}: {error}") from None
 
 
 def write_whole(path: str, text: str) -> None:
@@ -156,4 +161,3 @@ def _replaceable(path: str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         return True
-

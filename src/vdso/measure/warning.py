@@ -41,7 +41,10 @@ def noisy(result: BenchResult, _: int) -> Figures | None:
         (row.p95_ns - row.p5_ns) / row.median_ns
         for row in result.rows
         # Below that, the timer's own grain is part of the spread.
-        if row.median_ns is not None and row.p5_ns is not None and row.p95_ns is not None and row.median_ns > 2
+        if row.median_ns is not None
+        and row.p5_ns is not None
+        and row.p95_ns is not None
+        and row.median_ns > 2
     ]
     spread = statistics.median(spreads) if spreads else 0.0
     return {"percent": 100 * spread} if spread > NOISY_SPREAD else None
@@ -72,7 +75,11 @@ def trapped(result: BenchResult, _: int) -> Figures | None:
 
 def emulated(result: BenchResult, _: int) -> Figures | None:
     who = next(
-        (name for name in EMULATORS if name in (result.machine.hypervisor, result.machine.cpu_model.split(" ")[0])),
+        (
+            name
+            for name in EMULATORS
+            if name in (result.machine.hypervisor, result.machine.cpu_model.split(" ")[0])
+        ),
         "QEMU TCG" if "TCG" in result.machine.cpu_model else "",
     )
     return {"who": "QEMU TCG" if who == EMULATORS[0] else who} if who else None
@@ -93,7 +100,11 @@ def filtered(result: BenchResult, _: int) -> Figures | None:
 
 def swapped(result: BenchResult, _: int) -> Figures | None:
     image = result.conditions.image
-    return {"image": "one of ours" if image == "vdso run" else image} if image not in ("kernel", "none", "") else None
+    return (
+        {"image": "one of ours" if image == "vdso run" else image}
+        if image not in ("kernel", "none", "")
+        else None
+    )
 
 
 def absent(result: BenchResult, _: int) -> Figures | None:

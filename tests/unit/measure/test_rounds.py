@@ -1,0 +1,162 @@
+"""The bench itself, short: what it measures, and how it leaves the process."""
+
+import os
+import statistics
+import threading
+
+import pytest
+
+from vdso import _core
+from vdso.measure import bench, rounds
+from vdso.measure.result import BenchResult
+
+
+@pytest.fixture(scope="module")
+def result() -> BenchResult:
+    return bench(rounds=12)
+
+
+def test_every_call_by_every_route_is_there_or_said_to_be_missing(result: BenchResult) -> None:
+    keys = {row.key for row in result.rows}
+    for clock in rounds.CLOCKS:
+        assert {("clock_gettime", clock, route) for route in rounds.ROUTES} <= keys
+    for call in ("gettimeofday", "time", "getcpu", "getrandom"):
+        assert {(call, "", route) for route in rounds.ROUTES} <= keys
+    assert ("getppid", "", "syscall") in keys
+    assert {(name, "", "cpu") for name in ("rdtsc", "rdtscp", "lfence; rdtsc")} <= keys
+    for row in result.rows:
+        if row.missing:
+            assert (row.rounds, row.median_ns, row.rounds_ns) == (0, None, ())
+        else:
+            assert len(row.rounds_ns) == row.rounds == result.rounds
+            assert row.batch >= 1
+            assert row.p5_ns <= row.median_ns <= row.p95_ns  # type: ignore[operator]
+
+
+def test_medians_are_those_of_the_rounds(result: BenchResult) -> None:
+    for row in result.rows:
+        if row.rounds:
+            assert row.median_ns == pytest.approx(statistics.median(row.rounds_ns), abs=2e-3)
+
+
+def test_true_system_calls_are_dearer_than_nothing(result: BenchResult) -> None:
+    def median(call: str, route: str, clock: str = "") -> float:
+        row = result.row(call, route, clock)
+        assert row is not None
+        assert row.median_ns is not None
+        return row.median_ns
+
+    assert median("getppid", "syscall") > 5 * median("empty function", "cpu")
+    assert median("clock_gettime", "syscall", "MONOTONIC") > 0
+    # What the vDSO does not serve costs what the system call costs.
+    cpu_time = median("clock_gettime", "syscall", "THREAD_CPUTIME")
+    assert 0.5 < median("clock_gettime", "libc", "THREAD_CPUTIME") / cpu_time < 2
+
+
+def test_the_thread_may_go_where_it_might_before() -> None:
+    before = os.sched_getaffinity(0)
+    seen = []
+    bench(rounds=10, progress=lambda done, of: seen.append((done, of, os.sched_getaffinity(0))))
+    assert [(done, of) for done, of, _ in seen] == [(n, 10) for n in range(1, 11)]
+    assert all(len(cpus) == 1 and cpus <= before for _, _, cpus in seen)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_also_after_an_interrupt() -> None:
+    before = os.sched_getaffinity(0)
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(rounds=10, progress=interrupt)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_other_threads_stay_where_they_are() -> None:
+    go, end = threading.Event(), threading.Event()
+    seen: list[set[int]] = []
+
+    def other() -> None:
+        go.wait(30)
+        seen.append(os.sched_getaffinity(0))
+        end.set()
+
+    def meet(*_: int) -> None:
+        go.set()
+        end.wait(30)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    bench(rounds=10, progress=meet)
+    thread.join(30)
+    assert seen == [os.sched_getaffinity(0)]
+
+
+def test_pinning_refused_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    result = bench(rounds=10)
+    assert result.cpu is None
+    assert "unpinned" in [found.id for found in result.warnings]
+
+
+def test_the_limit_ends_it_but_not_before_ten_rounds() -> None:
+    assert bench(rounds=500, limit_s=0).rounds == 10
+    with pytest.raises(ValueError, match="at least 10"):
+        bench(rounds=9)
+
+
+def test_a_route_that_fails_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = rounds.plan()
+    bad = [
+        # EINVAL by the function itself, and a call that has no such route.
+        rounds.Probe("clock_gettime", "NONE", "syscall", _core.ROUTE_SYSCALL, clock_id=1234),
+        rounds.Probe("getppid", "", "libc", _core.ROUTE_LIBC, _core.CALL_GETPPID),
+    ]
+    monkeypatch.setattr(rounds, "plan", lambda: [*real[:2], *bad])
+    rows = bench(rounds=10).rows
+    assert [row.missing for row in rows] == [
+        "",
+        "",
+        "refused: it answers with an error",
+        "none on this machine",
+    ]
+
+
+def test_without_a_vdso_its_column_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "vdso_functions", lambda: ({}, "this process has no vDSO"))
+    result = bench(rounds=10)
+    assert {row.missing for row in result.rows if row.route == "vdso"} == {"this process has no vDSO"}
+    assert result.saving is None
+
+
+@pytest.mark.parametrize(("call", "size"), [("getrandom", 16)])
+def test_getrandom_through_the_vdso_needs_its_state(call: str, size: int) -> None:
+    functions, _ = rounds.vdso_functions()
+    if call not in functions:
+        pytest.skip("the kernel's vDSO has no getrandom")
+    assert size == _core.ROUTE_RANDOM_BYTES
+    count = 200
+    by_vdso = min(
+        _core.route_ns(_core.ROUTE_FUNCTION, count, functions[call], 0, _core.CALL_GETRANDOM)
+        for _ in range(9)
+    )
+    by_kernel = min(_core.route_ns(_core.ROUTE_SYSCALL, count, 0, 0, _core.CALL_GETRANDOM) for _ in range(9))
+    # Without a state it would make the system call each time.
+    assert by_vdso < 0.8 * by_kernel
+
+
+def test_a_slow_timer_makes_longer_batches() -> None:
+    assert rounds.target_ns(200) == rounds.BATCH_NS
+    assert rounds.target_ns(20_000) == 400_000
+    assert rounds.target_ns(10_000_000) == rounds.BATCH_NS_MAX
+
+
+def test_batches_suit_their_routes(result: BenchResult) -> None:
+    quick, slow = result.row("rdtsc", "cpu"), result.row("clock_gettime", "syscall", "PROCESS_CPUTIME")
+    assert quick is not None
+    assert slow is not None
+    assert quick.batch > 3 * slow.batch
