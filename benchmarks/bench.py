@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vdso import _core
+from vdso.measure import bench as measure_bench
+from vdso.measure.machine import choose_cpu
 from vdso.swap.run import IMAGE, start_keeper
 
 VDSO = [sys.executable, "-m", "vdso"]
@@ -49,7 +51,7 @@ class Row:
         return None if self.asked is None else self.shown(self.measured) <= self.asked
 
     def shown(self, value: float) -> float:
-        return round(value, {"x": 3, "ns": 1, "%": 3}.get(self.unit, 1))
+        return round(value, {"x": 3, "ns": 1, "%": 3, "s": 2}.get(self.unit, 1))
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -260,6 +262,43 @@ def execs(program: str, rounds: int, each: int = 20) -> list[Row]:
     ]
 
 
+def bench_command(program: str, times: int) -> list[Row]:
+    """`vdso bench` itself: how long it takes, and how far it is from a plain C loop in the same rounds."""
+    rows = []
+    for words, asked in ((["bench"], 5.0), (["bench", "--quick"], 1.5)):
+        command = [sys.executable, "-m", "vdso", *words]
+        spent = []
+        for _ in range(times):
+            start = time.monotonic_ns()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            spent.append((time.monotonic_ns() - start) / 1e9)
+        rows.append(Row(f"vdso {' '.join(words)}, whole", asked, "s", spent))
+
+    plain, count = Talker([program]), 2000
+    os.sched_setaffinity(plain.process.pid, {choose_cpu(os.sched_getaffinity(0))})
+    apart: dict[str, list[float]] = {"vdso": [], "libc": [], "syscall": []}
+    for _ in range(times):
+        taken: dict[str, list[float]] = {route: [] for route in ("loop", *apart)}
+
+        def ask(*_: int, taken: dict[str, list[float]] = taken) -> None:
+            for route, values in taken.items():
+                values.append(plain.ask(f"{route} {time.CLOCK_MONOTONIC} {count}") / count)
+
+        result = measure_bench(rounds=150, limit_s=30, progress=ask)
+        loop = statistics.median(taken["loop"])
+        for route, values in apart.items():
+            row = result.row("clock_gettime", route, "MONOTONIC")
+            if row is not None and row.median_ns is not None:
+                ratio = row.median_ns / (statistics.median(taken[route]) - loop)
+                values.append(max(ratio, 1 / ratio))
+    plain.close()
+    return rows + [
+        Row(f"vdso bench and a plain C loop, MONOTONIC by {route}, apart", 1.05, "x", values)
+        for route, values in apart.items()
+        if values
+    ]
+
+
 def idle_cpu(seconds: float) -> list[Row]:
     """CPU time of everything beside a sleeping program, by the processes' own CPU clocks."""
     token = f"VDSO_BENCH={os.getpid()}"
@@ -403,6 +442,9 @@ def main() -> int:
         os.sched_setaffinity(0, everywhere)
         os.close(local["tsc"].life_fd)
         rows += start_up(25)
+        plain_program = compile_program("plain", directory, "-ldl")
+        assert plain_program is not None
+        rows += bench_command(plain_program, 5)
         rows += execs(exec_program, max(25, options.rounds // 4))
         rows += idle_cpu(options.idle)
 

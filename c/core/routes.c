@@ -100,13 +100,10 @@ static int nothing(int id, struct timespec *ts)
 		return signs >= 0 ? end - start : -EINVAL; \
 	} while (0)
 
-/* Where a loop lies among the cache's lines changes what it takes by a cycle: the same place in every build. */
-#define MEASURED __attribute__((noinline, aligned(64)))
-
 /* So that a function of ours is called as those of others are, through a pointer that the compiler knows nothing of. */
 #define UNKNOWN(pointer) __asm__("" : "+r"(pointer))
 
-static MEASURED int64_t time_clock(clock_function *function, int clock, uint64_t count)
+static __attribute__((noinline)) int64_t time_clock(clock_function *function, int clock, uint64_t count)
 {
 	struct timespec ts;
 
@@ -114,7 +111,7 @@ static MEASURED int64_t time_clock(clock_function *function, int clock, uint64_t
 	TIME(function(clock, &ts));
 }
 
-static MEASURED int64_t time_day(day_function *function, uint64_t count)
+static __attribute__((noinline)) int64_t time_day(day_function *function, uint64_t count)
 {
 	struct timeval tv;
 
@@ -122,13 +119,13 @@ static MEASURED int64_t time_day(day_function *function, uint64_t count)
 	TIME(function(&tv, NULL));
 }
 
-static MEASURED int64_t time_time(time_function *function, uint64_t count)
+static __attribute__((noinline)) int64_t time_time(time_function *function, uint64_t count)
 {
 	UNKNOWN(function);
 	TIME(function(NULL));
 }
 
-static MEASURED int64_t time_cpu(cpu_function *function, uint64_t count)
+static __attribute__((noinline)) int64_t time_cpu(cpu_function *function, uint64_t count)
 {
 	unsigned int cpu, node;
 
@@ -136,7 +133,7 @@ static MEASURED int64_t time_cpu(cpu_function *function, uint64_t count)
 	TIME(function(&cpu, &node, NULL));
 }
 
-static MEASURED int64_t time_random(random_function *function, void *state, size_t size, uint64_t count)
+static __attribute__((noinline)) int64_t time_random(random_function *function, void *state, size_t size, uint64_t count)
 {
 	char buffer[VDSO_ROUTE_RANDOM_BYTES];
 
@@ -288,7 +285,7 @@ static int64_t time_counter(enum vdso_route route, uint64_t count)
 }
 #endif
 
-static MEASURED int64_t time_loop(uint64_t count)
+static __attribute__((noinline)) int64_t time_loop(uint64_t count)
 {
 	TIME(({ __asm__ __volatile__("" : : : "memory"); 0; }));
 }

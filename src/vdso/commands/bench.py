@@ -29,7 +29,7 @@ Measures what each call of the vDSO costs by four routes: the vDSO's own functio
 system call, and the vsyscall page; beside them getppid and the bare counter. In interleaved rounds, pinned to
 one CPU; ns a call, medians, with p5 to p95.
 
-  --quick            a quarter of the rounds: about a second instead of four
+  --quick            a quarter of the rounds: about a second instead of three
   --json             print the result, every round's value in it, as JSON
   --save FILE        keep the result; the same JSON
   --compare FILE     a verdict on each row, against a saved run: faster, slower, or inconclusive;
@@ -178,7 +178,16 @@ def cell(row: "Row | None", wide: bool) -> tuple[str, str]:
     if wide:
         return ns_text(row.median_ns), f"{ns_text(row.p5_ns)}-{ns_text(row.p95_ns)}"
     half = 50 * (row.p95_ns - row.p5_ns) / row.median_ns if row.median_ns > 0 else 0
-    return ns_text(row.median_ns), f"±{half:.0f}%"
+    return ns_text(row.median_ns), f"{plus_minus()}{half:.0f}%"
+
+
+def plus_minus() -> str:
+    """The sign, where the output's encoding has it."""
+    try:
+        "±".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "+-"
+    return "±"
 
 
 def show(out: "Console", result: "BenchResult") -> None:
@@ -191,7 +200,7 @@ def show(out: "Console", result: "BenchResult") -> None:
     ]
     out.print(", ".join(filter(None, facts)), markup=False)
     wide, narrow = out.width >= WIDE, out.width < NARROW
-    spread = "" if narrow else ", p5-p95" if wide else ", ± half of p5 to p95"
+    spread = "" if narrow else ", p5-p95" if wide else f", {plus_minus()} half of p5 to p95"
     where = "" if result.cpu is None else f", on CPU {result.cpu}"
     out.print(f"ns a call: median of {result.rounds} rounds{where}{spread}\n", markup=False)
     routes = ["vdso", "syscall"] if narrow else list(TITLES)

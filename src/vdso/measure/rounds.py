@@ -92,7 +92,7 @@ def bench(
     progress: Callable[[int, int], None] | None = None,
     root: str = "/",
 ) -> BenchResult:
-    """Measures every call of the vDSO by its four routes, some 4 s, or 1 s if `quick`.
+    """Measures every call of the vDSO by its four routes, some 3 s, or 1 s if `quick`.
 
     The calling thread is pinned to one of the CPUs that it may use, and has its affinity back afterwards,
     also after an exception. rounds: how many at most; limit_s: when to stop, once there are ten; progress:

@@ -115,6 +115,9 @@ def pathless(result: BenchResult, _: int) -> Figures | None:
     saved = result.saving
     if saved is None or saved.vdso_cores < NO_PATH_RATIO * saved.syscall_cores:
         return None
+    # Slow, but for another reason.
+    if trapped(result, 0) is not None:
+        return None
     return {"clocksource": result.machine.clocksource or "unknown"}
 
 

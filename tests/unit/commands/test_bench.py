@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 
 import pytest
 
@@ -109,6 +110,12 @@ def test_it_ends_with_what_it_means() -> None:
     )
     assert "saves nothing here" in bench.sentence(nothing)
     assert "nothing to save" in bench.sentence(dataclasses.replace(result(), saving=None))
+
+
+def test_an_output_without_the_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.plus_minus() == "±"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert bench.plus_minus() == "+-"
 
 
 def test_names_are_no_markup() -> None:
