@@ -5,7 +5,9 @@ run is cut into ten blocks in time, and the ten medians stand for it (the method
 of the difference of their mean logarithms is Student's, with 9 degrees of freedom, at 99.9 %: some fifty rows
 are judged at a time, and one in twenty such comparisons, at worst, holds a false verdict. Two runs also
 differ as wholes, in ways that neither shows within itself (where code and data came to lie, what the clock
-frequency was): so the whole interval has to lie beyond a least change, MARGIN, to be a verdict."""
+frequency was): so the whole interval has to lie beyond a least change, MARGIN, to be a verdict, and beyond
+what the bare counter has changed by, which is nobody's call.
+"""
 
 import itertools
 import math
@@ -24,6 +26,12 @@ MARGIN = 0.05
 MARGIN_VSYSCALL = 0.15
 # A time of 1 ns is three cycles: there a twentieth is nothing.
 MARGIN_NS = 0.4
+
+# Sharing a core slows some calls by more than it slows a counter: with a busy sibling 14 runs of one machine
+# lay up to a factor of 2 apart, the counter up to 1.27.
+CPU_SHARE = 1.5
+
+COUNTERS = ("rdtsc", "rdtscp", "lfence; rdtsc")
 
 FASTER, SLOWER, INCONCLUSIVE = "faster", "slower", "inconclusive"
 
@@ -68,22 +76,37 @@ def compare(before: BenchResult, now: BenchResult) -> Comparison:
     earlier = {row.key: row for row in before.rows}
     later = {row.key: row for row in now.rows}
     keys = [*later, *(key for key in earlier if key not in later)]
-    judged = [judge(earlier.get(key), later.get(key)) for key in keys]
+    cpu = cpu_change(before, now)
+    judged = [judge(earlier.get(key), later.get(key), cpu) for key in keys]
     changes = tuple(change for change in judged if change is not None)
-    return Comparison(before.taken_at, now.taken_at, differences(before, now) + cpu_itself(changes), changes)
+    different = differences(before, now)
+    if any(
+        row.route == "cpu" and row.call in COUNTERS and row.verdict in (FASTER, SLOWER) for row in changes
+    ):
+        line = f"the CPU itself: its bare counter changed by {math.expm1(cpu):.0%}, and so much is no verdict"
+        different = (*different, line)
+    return Comparison(before.taken_at, now.taken_at, different, changes)
 
 
-def cpu_itself(changes: tuple[Change, ...]) -> tuple[str, ...]:
-    """A line where what is no call at all has changed: then the CPU's clock frequency has, not the calls."""
-    return tuple(
-        f"the CPU itself: {change.name} takes {change.ratio:.2f} x what it took"
-        for change in changes
-        if change.route == "cpu" and change.name != "empty function" and change.verdict in (FASTER, SLOWER)
-    )
+def cpu_change(before: BenchResult, now: BenchResult) -> float:
+    """By how much, as a logarithm, the instructions that are no call at all have changed: the most of them.
+
+    Of one CPU they only change where its frequency does, or who shares its core. 0 for two different CPUs.
+    """
+    if (before.machine.host, before.machine.cpu_model) != (now.machine.host, now.machine.cpu_model):
+        return 0.0
+    found = 0.0
+    for call in COUNTERS:
+        one, other = (
+            block_logs(row.rounds_ns) if (row := run.row(call, "cpu")) else [] for run in (before, now)
+        )
+        if one and other:
+            found = max(found, abs(statistics.fmean(other) - statistics.fmean(one)))
+    return found
 
 
-def judge(before: Row | None, now: Row | None) -> Change | None:
-    """The verdict on one row; None where neither run could measure it."""
+def judge(before: Row | None, now: Row | None, cpu: float = 0.0) -> Change | None:
+    """The verdict on one row, beside a cpu_change() of so much; None where neither run could measure it."""
     row = now or before
     assert row is not None
     then_ns = before.median_ns if before else None
@@ -94,6 +117,8 @@ def judge(before: Row | None, now: Row | None) -> Change | None:
         verdict = "only before" if now_ns is None else "only now"
         return Change(*row.key, then_ns, now_ns, None, None, None, verdict)
     least = math.log1p(margin(min(then_ns, now_ns), row.route))
+    if row.route != "cpu":
+        least += CPU_SHARE * cpu
     found = interval(before.rounds_ns, now.rounds_ns)
     if found is None:  # some of it is not above 0, or there are too few rounds
         return Change(*row.key, then_ns, now_ns, None, None, None, INCONCLUSIVE)

@@ -1,7 +1,8 @@
 """What this host is, and what may disturb a measurement on it: read, never changed.
 
 Every file is taken below `root`, so that a tree of another machine's files can be read as well. A file that
-is not there makes its fact unknown ("" or 0), not an error."""
+is not there makes its fact unknown ("" or 0), not an error.
+"""
 
 import os
 import platform
@@ -25,7 +26,8 @@ def text(root: str, path: str) -> str:
 
 def field(table: str, name: str) -> str:
     """The value of a line `name: value`, the first of that name, as in /proc/self/status; "" where there is
-    none."""
+    none.
+    """
     for line in table.splitlines():
         key, colon, value = line.partition(":")
         if colon and key.strip() == name:
@@ -80,7 +82,8 @@ def conditions(cpu: int | None, root: str = "/") -> Conditions:
 
 def image() -> str:
     """Whose vDSO this process has: "kernel", "vdso run" for one of ours, "none", or the file that it is
-    from."""
+    from.
+    """
     try:
         base = auxv.read().get(auxv.AT_SYSINFO_EHDR, 0)
         mapping = maps.find(maps.read(), base) if base else None
@@ -113,7 +116,8 @@ def stolen_percent(before: tuple[int, int], after: tuple[int, int]) -> float:
 
 def choose_cpu(allowed: set[int], root: str = "/") -> int:
     """Which CPU to measure on: of those with the highest frequency, the last, which serves the fewest
-    interrupts."""
+    interrupts.
+    """
     return max(
         allowed,
         key=lambda cpu: (

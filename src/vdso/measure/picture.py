@@ -1,7 +1,8 @@
 """A bench as a picture: SVG, drawn by matplotlib, one file for light and dark.
 
 matplotlib knows one set of colours. It is given marks that are no colours of any theme, and what it writes
-gets classes in their place, with a style sheet for both."""
+gets classes in their place, with a style sheet for both.
+"""
 
 import io
 import math
@@ -173,7 +174,8 @@ def tick_label(ns: float) -> str:
 
 def draw_group(axes: Any, rows: Sequence[Row], y: float, layout: Layout) -> None:
     """One call: its routes on one line, each with the shape of its rounds, and the way between vDSO and
-    kernel."""
+    kernel.
+    """
     medians = {row.route: row.median_ns for row in rows if row.median_ns and row.median_ns > 0}
     axes.axhline(y, color=colour("grid"), linewidth=1, zorder=1)
     if "vdso" in medians and "syscall" in medians:
@@ -369,7 +371,8 @@ def _mark(x: float, y: float, layout: Layout, height: int, route: str) -> Any:
 
 def themed(svg: str, result: BenchResult, alone: bool, prefix: str) -> str:
     """Classes for marks, our fonts, no words of matplotlib's about itself, and ids that are free in a
-    page."""
+    page.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)

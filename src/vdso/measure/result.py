@@ -16,7 +16,8 @@ READS_PER_SECOND = 10_000_000
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What a comparison must not mix up. Unknown is ""; sources: uname(2), /proc/cpuinfo, sysfs, CPUID,
-    confstr(3)."""
+    confstr(3).
+    """
 
     host: str
     architecture: str
@@ -31,7 +32,8 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What may have disturbed a run. Sources: /proc/self/status, /proc/loadavg, /proc/stat, cpufreq in
-    sysfs."""
+    sysfs.
+    """
 
     load_1min: float  # runnable tasks, before the run
     tracer_pid: int  # 0: none
@@ -47,7 +49,8 @@ class Row:
     """One call by one route. Times in ns a call, the loop's and the timer's own taken off.
 
     `route`: "vdso" (the vDSO's function), "libc", "syscall", "vsyscall", or "cpu" for what is no call. Where
-    there is no such route, `missing` says why, and there are no figures."""
+    there is no such route, `missing` says why, and there are no figures.
+    """
 
     call: str
     clock: str  # "" where the call takes none
@@ -72,7 +75,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Saving:
     """What the vDSO saves: cores busy with so many reads of a clock a second, by the vDSO and by system
-    calls."""
+    calls.
+    """
 
     call: str
     clock: str

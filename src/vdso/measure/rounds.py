@@ -1,7 +1,8 @@
 """The bench itself: every call by every route, in rounds, each round one batch of each in turn.
 
 Prints nothing and writes nothing. What a batch is, c/core/routes.h says; what the figures mean,
-docs/bench.md."""
+docs/bench.md.
+"""
 
 import contextlib
 import errno
@@ -99,7 +100,8 @@ def bench(
     called with (rounds done, rounds) after each. root: where proc and sys are looked for, by the warnings.
 
     Times are ns a call, by CLOCK_MONOTONIC_RAW through the true system call. A row's spread is that of its
-    batches' means, not of single calls."""
+    batches' means, not of single calls.
+    """
     rounds = (QUICK_ROUNDS if quick else ROUNDS) if rounds is None else rounds
     limit_s = (QUICK_LIMIT_S if quick else LIMIT_S) if limit_s is None else limit_s
     if rounds < ROUNDS_MIN:
@@ -201,7 +203,8 @@ def plan() -> list[Probe]:
 
 def vdso_functions() -> tuple[dict[str, int], str]:
     """Addresses of the functions of this process's vDSO by their names without prefix; and why there are
-    none."""
+    none.
+    """
     try:
         image = Image.from_process()
     except SourceError as error:

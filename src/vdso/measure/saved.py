@@ -75,7 +75,8 @@ def check(result: BenchResult) -> None:
 
 def decode(wanted: Any, value: Any, where: str) -> Any:
     """The JSON value as that type: a dataclass, a tuple of one type, a union with None, or plain.
-    ValueError."""
+    ValueError.
+    """
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is tuple:
         if not isinstance(value, list):

@@ -39,7 +39,8 @@ def row(key: tuple[str, str, str], values: list[float]) -> Row:
 
 def noise(rng: random.Random, ns: float, rounds: int, whole: float) -> list[float]:
     """Rounds as a real machine gives them: a level of the run's own, stretches that are slower, single
-    outliers."""
+    outliers.
+    """
     level = ns * (1 + rng.gauss(0, whole))
     values = []
     slow = 0
@@ -55,7 +56,8 @@ def noise(rng: random.Random, ns: float, rounds: int, whole: float) -> list[floa
 @pytest.fixture(scope="session")
 def run_of() -> MachineDoes:
     """run_of(seed, rounds, factor={key: 1.2}, whole=0.01, **fields): one run of a machine that is always the
-    same."""
+    same.
+    """
 
     def make(
         seed: int = 1,

@@ -116,7 +116,18 @@ def test_what_is_not_the_same_is_said(run_of: RunOf, part: str, name: str, value
     assert compare(run_of(1), dataclasses.replace(now, **{part: changed})).differences == (said,)
 
 
-def test_another_speed_of_the_cpu_is_said(run_of: RunOf) -> None:
+def test_another_speed_of_the_cpu_is_no_verdict_on_the_calls(run_of: RunOf) -> None:
+    """A busy sibling on the core, or another frequency: the counter is slower too."""
     every = {row.key: 1.3 for row in run_of(1).rows}
     comparison = compare(run_of(1), run_of(2, factor=every))
-    assert [line for line in comparison.differences if line.startswith("the CPU itself: rdtsc takes 1.")]
+    assert [(row.call, row.verdict) for row in comparison.rows if row.verdict != INCONCLUSIVE] == [
+        ("rdtsc", SLOWER)
+    ]
+    assert [line for line in comparison.differences if line.startswith("the CPU itself: its bare counter")]
+    # What changed by much more has changed.
+    more = verdict(compare(run_of(1), run_of(2, factor=every | {READ: 3.0})), READ)
+    assert more.verdict == SLOWER
+    # Two different CPUs are what is compared.
+    other = run_of(2, factor=every)
+    other = dataclasses.replace(other, machine=dataclasses.replace(other.machine, cpu_model="Z80"))
+    assert verdict(compare(run_of(1), other), READ).verdict == SLOWER
