@@ -97,11 +97,11 @@ def cpu_change(before: BenchResult, now: BenchResult) -> float:
         return 0.0
     found = 0.0
     for call in COUNTERS:
-        one, other = (
-            block_logs(row.rounds_ns) if (row := run.row(call, "cpu")) else [] for run in (before, now)
-        )
-        if one and other:
-            found = max(found, abs(statistics.fmean(other) - statistics.fmean(one)))
+        one, other = (run.row(call, "cpu") for run in (before, now))
+        between = interval(one.rounds_ns, other.rounds_ns) if one and other else None
+        # An interval that "no change" lies in is noise.
+        if between is not None and (between[0] > 0 or between[1] < 0):
+            found = max(found, abs(between[0] + between[1]) / 2)
     return found
 
 
