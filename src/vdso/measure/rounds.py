@@ -5,12 +5,12 @@ docs/bench.md.
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from vdso import __version__, _core
 from vdso.errors import SourceError
@@ -64,7 +64,7 @@ LIMIT_S, QUICK_LIMIT_S = 3.6, 0.8
 ROUNDS_MIN = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Probe:
     """One row to be: how c/core/routes.h names it, or why it cannot be."""
 
@@ -235,16 +235,10 @@ def calibrate(probes: list[Probe], target: int) -> tuple[list[Probe], list[int]]
             try:
                 batch = batch_size(probe, target)
             except OSError as error:
-                probe = replace_missing(probe, failure(error))
+                probe = dataclasses.replace(probe, missing=failure(error))
         found.append(probe)
         batches.append(batch)
     return found, batches
-
-
-def replace_missing(probe: Probe, why: str) -> Probe:
-    return Probe(
-        probe.call, probe.clock, probe.route, probe.core_route, probe.core_call, probe.clock_id, 0, why
-    )
 
 
 def failure(error: OSError) -> str:

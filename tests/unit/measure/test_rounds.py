@@ -10,6 +10,9 @@ from vdso import _core
 from vdso.measure import bench, rounds
 from vdso.measure.result import BenchResult
 
+# Before any run could have changed it.
+ALLOWED = os.sched_getaffinity(0)
+
 
 @pytest.fixture(scope="module")
 def result() -> BenchResult:
@@ -33,6 +36,11 @@ def test_every_call_by_every_route_is_there_or_said_to_be_missing(result: BenchR
             assert row.p5_ns <= row.median_ns <= row.p95_ns  # type: ignore[operator]
 
 
+def test_vsyscall_has_three_functions_where_it_may_be_executed(result: BenchResult) -> None:
+    found = {row.call for row in result.rows if row.route == "vsyscall" and not row.missing}
+    assert found == ({"gettimeofday", "time", "getcpu"} if _core.has_vsyscall() else set())
+
+
 def test_medians_are_those_of_the_rounds(result: BenchResult) -> None:
     for row in result.rows:
         if row.rounds:
@@ -54,23 +62,20 @@ def test_true_system_calls_are_dearer_than_nothing(result: BenchResult) -> None:
 
 
 def test_the_thread_may_go_where_it_might_before() -> None:
-    before = os.sched_getaffinity(0)
     seen = []
     bench(rounds=10, progress=lambda done, of: seen.append((done, of, os.sched_getaffinity(0))))
     assert [(done, of) for done, of, _ in seen] == [(n, 10) for n in range(1, 11)]
-    assert all(len(cpus) == 1 and cpus <= before for _, _, cpus in seen)
-    assert os.sched_getaffinity(0) == before
+    assert all(len(cpus) == 1 and cpus <= ALLOWED for _, _, cpus in seen)
+    assert os.sched_getaffinity(0) == ALLOWED
 
 
 def test_also_after_an_interrupt() -> None:
-    before = os.sched_getaffinity(0)
-
     def interrupt(*_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         bench(rounds=10, progress=interrupt)
-    assert os.sched_getaffinity(0) == before
+    assert os.sched_getaffinity(0) == ALLOWED
 
 
 def test_other_threads_stay_where_they_are() -> None:
@@ -90,7 +95,7 @@ def test_other_threads_stay_where_they_are() -> None:
     thread.start()
     bench(rounds=10, progress=meet)
     thread.join(30)
-    assert seen == [os.sched_getaffinity(0)]
+    assert seen == [ALLOWED]
 
 
 def test_pinning_refused_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +152,22 @@ def test_getrandom_through_the_vdso_needs_its_state(call: str, size: int) -> Non
     by_kernel = min(_core.route_ns(_core.ROUTE_SYSCALL, count, 0, 0, _core.CALL_GETRANDOM) for _ in range(9))
     # Without a state it would make the system call each time.
     assert by_vdso < 0.8 * by_kernel
+
+
+def test_timer_and_loop_are_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine where every call takes 30 ns, a turn of the loop 0.5 ns and the timer 700 ns."""
+
+    def route_ns(route: int, count: int, *_: int) -> int:
+        return round(700 + count * (0.5 + (0 if route == _core.ROUTE_LOOP else 30)))
+
+    monkeypatch.setattr(_core, "route_ns", route_ns)
+    result = bench(rounds=10)
+    assert (result.timer_ns, result.loop_ns) == (700, pytest.approx(0.5, abs=1e-3))
+    assert {row.median_ns for row in result.rows if not row.missing} == {30.0}
+    # 60 us of calls.
+    assert all(1800 < row.batch < 2100 for row in result.rows if not row.missing)
+    assert result.saving is not None
+    assert result.saving.saved_cores == 0
 
 
 def test_a_slow_timer_makes_longer_batches() -> None:
