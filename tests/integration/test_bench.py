@@ -46,7 +46,7 @@ def test_in_a_pipe_it_is_plain_and_ends_with_what_it_means(saved: tuple[Path, st
     assert "\x1b" not in out
     for word in ("REALTIME", "THREAD_CPUTIME", "gettimeofday", "getcpu", "getrandom", "getppid", "rdtscp"):
         assert word in out
-    assert out.splitlines()[-1].startswith(("At 10 million reads", "Without the vDSO"))
+    assert out.splitlines()[-1].startswith(("At 10 million reads", "Without a vDSO"))
 
 
 def test_json_is_what_save_keeps(vdso: str, saved: tuple[Path, str]) -> None:

@@ -289,8 +289,10 @@ def show_warnings(out: "Console", result: "BenchResult") -> None:
 def sentence(result: "BenchResult") -> str:
     """What it all means."""
     saved = result.saving
+    if saved is None and result.conditions.image == "none":
+        return "Without a vDSO every read of the clock is a system call: nothing is saved."
     if saved is None:
-        return "Without the vDSO's function there is nothing to save: every read is a system call."
+        return "The vDSO's clock_gettime was not found: what it saves cannot be said."
     reads = f"At {saved.reads_per_second / 1e6:g} million reads of the clock a second the vDSO"
     kept = f"{saved.vdso_cores:.2f} busy instead of {saved.syscall_cores:.2f}"
     if saved.saved_cores < 0.05 * saved.syscall_cores:

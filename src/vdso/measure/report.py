@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 
 from vdso.measure.picture import COLOURS, NARROW, TITLES, WIDE, draw
-from vdso.measure.result import BenchResult, Row, Saving
+from vdso.measure.result import BenchResult, Row
 
 STYLE = """\
 :root{color-scheme:light dark;--ground:#f4f5f7;--line:#e4e7eb;--warn:#9a5b00;--wash:#fff4e0;LIGHT}
@@ -82,12 +82,12 @@ def page(result: BenchResult) -> str:
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        f"<title>{escape(heading(result.saving))}</title>",
+        f"<title>{escape(heading(result))}</title>",
         f"<style>{style()}</style>",
         "</head>",
         "<body>",
         "<main>",
-        f"<h1>{escape(heading(result.saving))}</h1>",
+        f"<h1>{escape(heading(result))}</h1>",
         f'<p class="muted">{escape(subheading(result))}</p>',
         *figures(result),
         *warnings(result),
@@ -113,9 +113,15 @@ def style() -> str:
     return STYLE.replace("LIGHT", variables(1)).replace("DARK", variables(2))
 
 
-def heading(saved: Saving | None) -> str:
+def heading(result: BenchResult) -> str:
+    saved = result.saving
     if saved is None:
-        return "No vDSO here: every read of a clock is a system call"
+        nothing = result.conditions.image == "none"
+        return (
+            "No vDSO: every read of a clock is a system call"
+            if nothing
+            else "What a call costs, by each route"
+        )
     if saved.saved_cores < 0.05 * saved.syscall_cores:
         return "The vDSO saves nothing here"
     times = saved.syscall_cores / saved.vdso_cores if saved.vdso_cores > 0 else 0

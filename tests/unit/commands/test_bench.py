@@ -109,7 +109,10 @@ def test_it_ends_with_what_it_means() -> None:
         result(), saving=Saving("clock_gettime", "MONOTONIC", 10_000_000, 1.6, 1.62, 0.02)
     )
     assert "saves nothing here" in bench.sentence(nothing)
-    assert "nothing to save" in bench.sentence(dataclasses.replace(result(), saving=None))
+    unknown = dataclasses.replace(result(), saving=None)
+    assert "cannot be said" in bench.sentence(unknown)
+    none = dataclasses.replace(unknown, conditions=Conditions(0, 0, "", 0, "", "none", ""))
+    assert bench.sentence(none).startswith("Without a vDSO every read")
 
 
 def test_an_output_without_the_sign(monkeypatch: pytest.MonkeyPatch) -> None:
