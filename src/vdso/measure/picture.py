@@ -184,13 +184,14 @@ def draw_group(axes: Any, rows: Sequence[Row], y: float, layout: Layout) -> None
     for row in rows:
         if row.route in medians:
             draw_route(axes, row, y, layout)
-    ends_ns = {row.route: (row.p5_ns or 0.0, row.p95_ns or 0.0) for row in rows}
     for route, ns, side in labels(medians):
-        # Beside the bar, unless that leads far away.
-        p5, p95 = ends_ns[route]
+        # Beside its own bar and its neighbours', unless that leads far away.
+        near = [row for row in rows if row.median_ns and 1 / 1.4 < row.median_ns / ns < 1.4]
+        low = min((row.p5_ns or ns for row in near), default=ns)
+        high = max((row.p95_ns or ns for row in near), default=ns)
         axes.annotate(
             f"{ns:.2f}" if ns < 10 else f"{ns:.1f}" if ns < 100 else f"{ns:.0f}",
-            (max(p5, ns / 1.4) if side == "right" else min(p95, 1.4 * ns), y),
+            (max(low, ns / 1.4) if side == "right" else min(high, 1.4 * ns), y),
             (-8 if side == "right" else 8, 0),
             textcoords="offset points",
             ha=side,

@@ -28,6 +28,7 @@ section{background:var(--paper);border:1px solid var(--line);border-radius:12px;
 .warnings{background:var(--wash);border-color:var(--warn)}
 .warnings h2{color:var(--warn)}
 .warnings ul{margin:0;padding-left:20px}
+.warnings em{color:var(--muted)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:8px;font-size:14px}
@@ -178,7 +179,7 @@ def figures(result: BenchResult) -> list[str]:
 def warnings(result: BenchResult) -> list[str]:
     if not result.warnings:
         return []
-    items = [f"<li>{escape(found.text)}. <em>{escape(found.advice)}</em></li>" for found in result.warnings]
+    items = [f"<li>{escape(found.text)}<br><em>{escape(found.advice)}</em></li>" for found in result.warnings]
     return [
         '<section class="warnings">',
         "<h2>To be taken with care</h2>",
