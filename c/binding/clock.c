@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,8 +40,20 @@ static PyObject *kernel_clock_ns(PyObject *Py_UNUSED(module), PyObject *arg)
 	return ret;
 }
 
+/* By the true system call: C libraries have stopped to ask the kernel for it. */
+static PyObject *kernel_timezone(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+	struct timezone zone;
+
+	if (syscall(SYS_gettimeofday, NULL, &zone) != 0)
+		return vdso_raise_errno(errno);
+	return Py_BuildValue("(ii)", zone.tz_minuteswest, zone.tz_dsttime);
+}
+
 static PyMethodDef functions[] = {
 	{"kernel_clock_ns", kernel_clock_ns, METH_O, kernel_clock_ns_doc},
+	{"kernel_timezone", kernel_timezone, METH_NOARGS,
+	 "kernel_timezone()\n--\n\nThe kernel's time zone: (minutes west of Greenwich, DST). Raises OSError."},
 	{NULL, NULL, 0, NULL},
 };
 

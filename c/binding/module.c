@@ -10,6 +10,7 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_launch,
 	vdso_add_observe,
 	vdso_add_routes,
+	vdso_add_vvar,
 };
 
 int vdso_add_type(PyObject *module, PyType_Spec *spec)

@@ -19,6 +19,7 @@ int vdso_add_launch(PyObject *module);
 int vdso_add_observe(PyObject *module);
 int vdso_add_page(PyObject *module);
 int vdso_add_routes(PyObject *module);
+int vdso_add_vvar(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */
 PyObject *vdso_raise(const char *class_name, const char *format, ...);

@@ -29,6 +29,9 @@ IMAGE_BYTES: int
 def kernel_clock_ns(clock_id: int, /) -> int:
     """The kernel's clock in ns, by the true system call. OSError for a clock that it does not have."""
 
+def kernel_timezone() -> tuple[int, int]:
+    """The kernel's time zone: (minutes west of Greenwich, DST). Raises OSError."""
+
 # page.c
 @final
 class Page:
@@ -207,3 +210,44 @@ def has_vsyscall() -> bool:
 
 def hypervisor() -> str:
     """Who answers CPUID's hypervisor leaf ("KVMKVMKVM", "TCGTCGTCGTCG"), "" where none does."""
+# vvar.c
+VVAR_COUNTER_NONE: int
+VVAR_COUNTER_TSC: int
+VVAR_COUNTER_PVCLOCK: int
+VVAR_CLOCK_BYTES_MAX: int
+VVAR_BASES: int
+
+@final
+class VvarClock:
+    """One clock of the kernel's data page: offsets of its members in bytes. OSError: EFAULT, not backed;
+    EINVAL."""
+
+    def __new__(
+        cls,
+        address: int,
+        *,
+        size: int,
+        seq: int,
+        mode: int,
+        cycle_last: int,
+        mask: int,
+        mult: int,
+        shift: int,
+        bases: int,
+        counter: int = 0,
+        pvclock: int = 0,
+    ) -> Self: ...
+    def snapshot(self) -> tuple[int, bytes]:
+        """The even sequence and `size` bytes that belong together. OSError: EAGAIN, a write for 0.1 s."""
+    def prove(
+        self, fine: bool, function: int, clock_id: int, offset_ns: int, count: int, /
+    ) -> tuple[int, int, int, int, int, int, int]:
+        """(good, ticks, bad, first bad one's before, computed, after, the good ones' brackets together), in
+        ns."""
+    def wait(
+        self, seen: int, looked_ns: int, first_ns: int, poll_ns: int, timeout_ns: int, /
+    ) -> tuple[int, int, int, int] | None:
+        """(sequence, cycle_last, seen at ns, no older than ns), or None after timeout_ns or a signal."""
+
+def vvar_copy(address: int, size: int, /) -> bytes:
+    """Bytes of this process, copied by the kernel. OSError: EFAULT where they cannot be read."""
