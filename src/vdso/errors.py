@@ -82,6 +82,25 @@ class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
 
     exit_code = 1
+class BadBtf(SourceError):
+    """The kernel's description of its types cannot be read, or is not as it should be."""
+
+
+class NoVvar(SourceError):
+    """This process has no page of the kernel's clock data."""
+
+
+class VvarUnproven(SourceError):
+    """No layout of the kernel's data page is known here, or the one that is does not stand its proofs.
+
+    `proof` names the proof that failed, None where none was reached.
+    """
+
+    default_hint = "nothing of the page is shown that has not been proven to be what it is called"
+
+    def __init__(self, message: str, hint: str | None = None, *, proof: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.proof = proof
 
 
 # ---- The swap ----
