@@ -210,6 +210,7 @@ def has_vsyscall() -> bool:
 
 def hypervisor() -> str:
     """Who answers CPUID's hypervisor leaf ("KVMKVMKVM", "TCGTCGTCGTCG"), "" where none does."""
+
 # vvar.c
 VVAR_COUNTER_NONE: int
 VVAR_COUNTER_TSC: int

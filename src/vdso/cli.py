@@ -12,6 +12,7 @@ COMMANDS = {
     "look": "the vDSO of a process or a file: image, functions, pages, routes, ASLR",
     "run": "run a program, and what it starts, on a clock that you set",
     "bench": "what the vDSO's calls cost, by each route, and what it saves",
+    "vvar": "show the kernel's page of clock data, proven, and watch its updates",
 }
 
 HELP = f"""\

@@ -82,6 +82,8 @@ class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
 
     exit_code = 1
+
+
 class BadBtf(SourceError):
     """The kernel's description of its types cannot be read, or is not as it should be."""
 
