@@ -36,6 +36,7 @@ enum call {
 	CALL_GETCPU,
 	CALL_CLOCK_GETRES,
 	CALL_GETRANDOM,
+	CALL_GETPID,
 };
 
 static const struct plan {
@@ -60,6 +61,7 @@ static const struct plan {
 	{"getcpu", CALL_GETCPU, -1},
 #endif
 	{"getrandom", CALL_GETRANDOM, -1},
+	{"getpid", CALL_GETPID, -1}, /* which no vDSO serves, and a C library may have remembered */
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 _Static_assert(PLANS <= VDSO_OBSERVED_MAX, "every plan has its place");
@@ -73,6 +75,7 @@ static const struct {
 	{SYS_clock_getres, "clock_getres"},
 	{SYS_getcpu, "getcpu"},
 	{SYS_getrandom, "getrandom"},
+	{SYS_getpid, "getpid"},
 #ifdef SYS_time
 	{SYS_time, "time"},
 #endif
@@ -130,6 +133,9 @@ static void make(const struct plan *plan)
 	case CALL_GETRANDOM:
 		if (getrandom(&byte, 1, 0) != 1)
 			return;
+		break;
+	case CALL_GETPID:
+		getpid();
 		break;
 	}
 }

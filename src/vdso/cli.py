@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "run a program, and what it starts, on a clock that you set",
     "bench": "what the vDSO's calls cost, by each route, and what it saves",
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",
+    "claims": "what is commonly said of the vDSO, checked on this machine",
 }
 
 HELP = f"""\
@@ -74,6 +75,10 @@ def dispatch(arguments: list[str]) -> int:
         return 2
     word = arguments[0]
     if word in COMMANDS:
+        if sys.stdout is None and word != "run":  # closed by the caller; `run` hands it on as it is
+            import os
+
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         command = __import__(f"vdso.commands.{word}", fromlist=["main"])
         return int(command.main(arguments[1:]))
     if word == "help" and len(arguments) == 2 and arguments[1] in COMMANDS:
