@@ -10,6 +10,9 @@ from vdso.errors import UsageError, VdsoError
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
     "look": "the vDSO of a process or a file: image, functions, pages, routes, ASLR",
+    "dump": "write an image's bytes to a file",
+    "disasm": "the assembly of an image, or of one function, with names",
+    "diff": "what differs between two images",
     "run": "run a program, and what it starts, on a clock that you set",
     "bench": "what the vDSO's calls cost, by each route, and what it saves",
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",

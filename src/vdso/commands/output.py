@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vdso.errors import OutputRefused
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -41,9 +43,65 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
+STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+
+
 def bold(text: str) -> str:
     """The text, bold where standard output is a terminal."""
-    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+    return styled(text, "bold")
+
+
+def styled(text: str, style: str) -> str:
+    """The text in one of STYLES, where standard output is a terminal."""
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Writes a file whole or not at all. Raises OutputRefused.
+
+    A link stays, and what it leads to is replaced and keeps its mode; a pipe or a device is written to.
+    """
+    try:
+        _write_file(path, data)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise OutputRefused(f"{path} cannot be written: {reason}") from None
+
+
+def _write_file(path: str, data: bytes) -> None:
+    import contextlib
+    import errno
+    import os
+    import stat
+    import tempfile
+
+    target = os.path.realpath(path)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        mode = stat.S_IFREG | 0o666 & ~mask
+    else:
+        if not stat.S_ISREG(mode):
+            with open(target, "wb") as file:
+                file.write(data)
+            return
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+    directory, name = os.path.split(target)
+    fd, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=directory)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), stat.S_IMODE(mode))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -8,6 +8,7 @@ offsets, and does not say what a damaged file can make it raise; the tests hold 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from vdso.errors import BadImage
 
@@ -22,6 +23,10 @@ SHT_NOBITS, SHT_DYNSYM = 8, 11
 
 # A name is read up to here: what is longer has no end.
 NAME_BYTES_MAX = 4096
+# A core has one for each mapping: 65,530 at most, unless vm.max_map_count was raised.
+SEGMENTS_MAX = 1 << 20
+# A core with many threads, or with the names of many mapped files, has MiBs; what is wanted stands before.
+NOTES_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +90,28 @@ class Note:
     description: bytes
 
 
-Bytes = bytes | memoryview
+class Bytes(Protocol):
+    """Bytes, or a file that is read by slices: short past the end, as a slice of bytes is."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, where: slice, /) -> bytes: ...
 
 
 def header(data: Bytes) -> Header:
     """The ELF header at the start of the data. Raises BadImage."""
-    if bytes(data[:4]) != MAGIC:
+    start = data[:64]
+    if start[:4] != MAGIC:
         raise BadImage("not an ELF file")
-    if len(data) < 52:
+    bits = {1: 32, 2: 64}.get(start[4]) if len(start) > 4 else None
+    order = {1: "<", 2: ">"}.get(start[5]) if len(start) > 5 else None
+    if len(start) < (64 if bits == 64 else 52):
         raise BadImage("the ELF header is cut off")
-    bits = {1: 32, 2: 64}.get(data[4])
-    order = {1: "<", 2: ">"}.get(data[5])
     if bits is None or order is None:
-        raise BadImage(f"an ELF header of class {data[4]} and byte order {data[5]}, which do not exist")
-    if bits == 64 and len(data) < 64:
-        raise BadImage("the ELF header is cut off")
-    fields = struct.unpack_from(order + ("HHIQQQIHHHHHH" if bits == 64 else "HHIIIIIHHHHHH"), data, 16)
-    (
-        kind,
-        machine,
-        _version,
-        _entry,
-        phoff,
-        shoff,
-        _flags,
-        _ehsize,
-        phentsize,
-        phnum,
-        shentsize,
-        shnum,
-        shstrndx,
-    ) = fields
+        raise BadImage(f"an ELF header of class {start[4]} and byte order {start[5]}, which do not exist")
+    layout = order + ("HHIQQQIHHHHHH" if bits == 64 else "HHIIIIIHHHHHH")
+    kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = (
+        struct.unpack_from(layout, start, 16)
+    )
     result = Header(bits, order, kind, machine, phoff, phnum, shoff, shnum, shstrndx)
     if phnum and phentsize != result.segment_bytes:
         raise BadImage(f"program headers of {phentsize} bytes, where {result.segment_bytes} is right")
@@ -132,6 +128,8 @@ def segments(data: Bytes, head: Header) -> list[Segment]:
         # More than the field holds: the first section header's sh_info has the count.
         at = head.section_offset + (44 if head.bits == 64 else 28)
         (count,) = struct.unpack(head.order + "I", part(data, at, 4, "the first section header"))
+    if count > SEGMENTS_MAX:
+        raise BadImage(f"{count} program headers, which no process and no kernel has")
     table = part(data, head.program_offset, count * head.segment_bytes, "the program headers")
     if head.bits == 64:
         return [
@@ -153,9 +151,9 @@ def sections(data: Bytes, head: Header) -> list[Section]:
     size = head.section_count * head.section_bytes
     if not head.section_count or head.section_offset + size > len(data):
         return []
-    table = data[head.section_offset : head.section_offset + size]
+    table = part(data, head.section_offset, size, "the section headers")
     rows = list(struct.iter_unpack(head.order + ("IIQQQQIIQQ" if head.bits == 64 else "IIIIIIIIII"), table))
-    names: Bytes = b""
+    names = b""
     if head.section_names < len(rows):
         names = data[rows[head.section_names][4] : rows[head.section_names][4] + rows[head.section_names][5]]
     result = []
@@ -164,32 +162,36 @@ def sections(data: Bytes, head: Header) -> list[Section]:
     return result
 
 
-def _short_name(names: Bytes, offset: int) -> str:
-    return text(bytes(names[offset : offset + 64]).partition(b"\0")[0])
+def _short_name(names: bytes, offset: int) -> str:
+    return text(names[offset : offset + 64].partition(b"\0")[0])
 
 
 def notes(data: Bytes, head: Header, segment: Segment) -> Iterator[Note]:
     """The notes of a PT_NOTE segment, up to the first that does not fit in. Raises BadImage."""
-    table = bytes(part(data, segment.offset, segment.file_size, "the notes"))
+    size = min(segment.file_size, NOTES_BYTES_MAX)
+    table = part(data, segment.offset, size, "the notes")
     align = 8 if segment.align == 8 else 4
     at = 0
-    while at + 12 <= len(table):
-        name_size, size, kind = struct.unpack_from(head.order + "III", table, at)
+    while at + 12 <= size:
+        name_size, length, kind = struct.unpack_from(head.order + "III", table, at)
         start = at + 12
         description = _up(start + name_size, align)
-        if description + size > len(table):
+        if description + length > size:
             return
         yield Note(
-            table[start : start + name_size].rstrip(b"\0"), kind, table[description : description + size]
+            table[start : start + name_size].rstrip(b"\0"), kind, table[description : description + length]
         )
-        at = _up(description + size, align)
+        at = _up(description + length, align)
 
 
-def part(data: Bytes, offset: int, size: int, what: str) -> Bytes:
+def part(data: Bytes, offset: int, size: int, what: str) -> bytes:
     """data[offset : offset + size], all of it. Raises BadImage."""
     if offset < 0 or offset + size > len(data):
         raise BadImage(f"{what}: {size} bytes at {offset:#x}, outside the {len(data)} that there are")
-    return data[offset : offset + size]
+    result = data[offset : offset + size]
+    if len(result) < size:
+        raise BadImage(f"{what}: the file was cut off while it was read")
+    return result
 
 
 def text(name: bytes) -> str:

@@ -6,8 +6,10 @@ shows.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from vdso.errors import BadImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,29 @@ class SysvTable:
                 return
             yield index
             (index,) = word.unpack_from(data, self.offset + (self.buckets + index) * self.word_bytes)
+
+    def reach(self, data: bytes) -> Mapping[int, int]:
+        """The symbols that the chains lead to, each with its bucket. Raises BadImage for chains that go in
+        circles.
+        """
+        words = struct.unpack_from(
+            f"{self.order}{self.buckets + self.chains}{'Q' if self.word_bytes == 8 else 'I'}",
+            data,
+            self.offset,
+        )
+        reached: dict[int, int] = {}
+        for bucket in range(self.buckets):
+            index = words[bucket]
+            while 0 < index < self.chains:
+                if index in reached:
+                    raise BadImage("DT_HASH's chains go in circles, or into one another")
+                reached[index] = bucket
+                index = words[self.buckets + index]
+        return reached
+
+    def leads_to(self, reached: Mapping[int, int], index: int, _data: bytes, name: bytes) -> bool:
+        """Whether a lookup of the name comes by that symbol; `reached` is what reach() found."""
+        return reached.get(index) == sysv_hash(name) % self.buckets if self.buckets else False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +93,34 @@ class GnuTable:
             if link & 1:
                 return
             index += 1
+
+    def reach(self, data: bytes) -> Mapping[int, int]:
+        """The symbols that the chains lead to, each with its bucket. Raises BadImage for chains that
+        overlap.
+        """
+        heads = struct.unpack_from(f"{self.order}{self.buckets}I", data, self.offset)
+        links = struct.unpack_from(
+            f"{self.order}{self.symbols - self.first}I", data, self.offset + self.buckets * 4
+        )
+        reached: dict[int, int] = {}
+        for bucket, head in enumerate(heads):
+            for index in range(head, self.symbols) if head >= self.first else ():
+                if index in reached:
+                    raise BadImage("DT_GNU_HASH's chains go into one another")
+                reached[index] = bucket
+                if links[index - self.first] & 1:
+                    break
+        return reached
+
+    def leads_to(self, reached: Mapping[int, int], index: int, data: bytes, name: bytes) -> bool:
+        """Whether a lookup of the name comes by that symbol; `reached` is what reach() found."""
+        hashed = gnu_hash(name)
+        if not self.buckets or reached.get(index) != hashed % self.buckets:
+            return False
+        if not self._may_hold(data, hashed):
+            return False
+        at = self.offset + (self.buckets + index - self.first) * 4
+        return bool(struct.unpack_from(self.order + "I", data, at)[0] | 1 == hashed | 1)
 
     def _may_hold(self, data: bytes, hashed: int) -> bool:
         if not self.words:

@@ -16,6 +16,7 @@ from vdso.kernel.hashes import GnuTable, SysvTable
 PAGE_BYTES = 4096
 # A kernel's image has under 100 KB; with debug information some 300. A library is read just as well.
 IMAGE_BYTES_MAX = 64 << 20
+SEGMENTS_MAX = 64
 SYMBOLS_MAX = 100_000
 NAMES_BYTES_MAX = 16 << 20
 
@@ -109,9 +110,11 @@ class Image:
     _symbols: _Symbols = field(repr=False, compare=False, metadata={"json": False})
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, address: int | None = None, pid: int | None = None) -> "Image":
+    def from_bytes(
+        cls, data: bytes | bytearray | memoryview, *, address: int | None = None, pid: int | None = None
+    ) -> "Image":
         """The image that these bytes are. Raises BadImage."""
-        return _Reading(data).image(address, pid)
+        return _Reading(bytes(data)).image(address, pid)
 
     @classmethod
     def from_process(cls, pid: int | None = None) -> "Image":
@@ -180,13 +183,16 @@ class _Reading:
         self.head = head = elf.header(data)
         if head.type != elf.ET_DYN:
             raise BadImage(f"an ELF file of type {head.type}, and an image is a shared object ({elf.ET_DYN})")
+        if head.program_count > SEGMENTS_MAX:
+            raise BadImage(f"{head.program_count} segments, where an image has some five")
         self.segments = elf.segments(data, head)
         self.loads = [segment for segment in self.segments if segment.type == elf.PT_LOAD]
         if not self.loads:
             raise BadImage("no segment to load")
         self.base = self.loads[0].address - self.loads[0].offset
         self.dynamic = self._dynamic()
-        self.names: dict[int, str] = {}
+        self.names: dict[int, bytes] = {}
+        self.raw_names: dict[int, bytes] = {}
         self.names_bytes = 0
 
     def image(self, address: int | None, pid: int | None) -> Image:
@@ -199,7 +205,7 @@ class _Reading:
         return Image(
             machine=MACHINES.get((head.machine, head.bits, head.order), f"machine-{head.machine}"),
             bits=head.bits,
-            soname=self.string(self.dynamic[DT_SONAME]) if DT_SONAME in self.dynamic else None,
+            soname=elf.text(self.name(self.dynamic[DT_SONAME])) if DT_SONAME in self.dynamic else None,
             build_id=build_id,
             kernel_version=None if note is None else f"{note >> 16}.{note >> 8 & 255}.{note & 255}",
             version_note=note,
@@ -244,7 +250,7 @@ class _Reading:
         except KeyError:
             raise BadImage(f"no {name} in PT_DYNAMIC") from None
 
-    def string(self, offset: int) -> str:
+    def name(self, offset: int) -> bytes:
         """A name of the string table. Raises BadImage where it has no end."""
         known = self.names.get(offset)
         if known is not None:
@@ -253,16 +259,14 @@ class _Reading:
         table = self.offset(self._tag(DT_STRTAB, "DT_STRTAB"), size, "the string table")
         if offset >= size:
             raise BadImage(f"a name at {offset:#x} of a string table of {size} bytes")
-        end = self.data.find(
-            b"\0", table + offset, min(table + size, table + offset + elf.NAME_BYTES_MAX + 1)
-        )
+        start = table + offset
+        end = self.data.find(b"\0", start, min(table + size, start + elf.NAME_BYTES_MAX + 1))
         if end < 0:
             raise BadImage(f"the name at {offset:#x} of the string table has no end")
-        self.names_bytes += end - table - offset
+        self.names_bytes += end - start
         if self.names_bytes > NAMES_BYTES_MAX:
             raise BadImage(f"more than {NAMES_BYTES_MAX >> 20} MiB of names, which overlap")
-        name = elf.text(self.data[table + offset : end])
-        self.names[offset] = name
+        name = self.names[offset] = self.data[start:end]
         return name
 
     def _notes(self) -> tuple[int | None, str | None]:
@@ -324,15 +328,15 @@ class _Reading:
         return 0
 
     def _described(self, table: SysvTable | GnuTable, functions: dict[int, Function]) -> HashTable:
+        reached = table.reach(self.data)
         missing = {
             function.name
             for index, function in functions.items()
-            if index not in table.chain(self.data, function.name.encode())
+            if not table.leads_to(reached, index, self.data, self.raw_names[index])
         }
         if isinstance(table, SysvTable):
-            return HashTable("sysv", table.word_bytes, table.buckets, table.chains, tuple(sorted(missing)))
-        symbols = table.symbols - table.first
-        return HashTable("gnu", 4, table.buckets, symbols, tuple(sorted(missing)))
+            return HashTable("sysv", table.word_bytes, table.buckets, len(reached), tuple(sorted(missing)))
+        return HashTable("gnu", 4, table.buckets, len(reached), tuple(sorted(missing)))
 
     # ---- symbols and their versions ----
 
@@ -361,7 +365,11 @@ class _Reading:
                 continue
             if kind == "notype" and not self._executable(value):
                 continue
-            name = self.string(name_at)
+            raw = self.name(name_at)
+            if not raw:
+                # The kernel takes a function out by taking its name (arm without a usable counter).
+                continue
+            name, self.raw_names[index] = elf.text(raw), raw
             version = None
             if versym:
                 version = versions.get(versym[index] & 0x7FFF)
@@ -408,7 +416,7 @@ class _Reading:
             if names and not flags & VER_FLG_BASE:
                 at = self.offset(address + aux, 8, "a version's name")
                 (name,) = struct.unpack_from(self.head.order + "I", self.data, at)
-                versions[number & 0x7FFF] = self.string(name)
+                versions[number & 0x7FFF] = elf.text(self.name(name))
             if not following:
                 break
             address += following

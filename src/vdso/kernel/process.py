@@ -4,6 +4,7 @@ The kernel's answers are few and the situations many: a process that is not ther
 else's, or has no memory of its own. Each becomes one SourceError.
 """
 
+import errno
 import os
 
 from vdso.errors import SourceError
@@ -68,16 +69,16 @@ def refusal(pid: int | None, error: OSError) -> SourceError:
     if isinstance(error, FileNotFoundError | ProcessLookupError):
         if not os.path.exists("/proc/self/stat"):
             return SourceError("/proc is not mounted", "mount -t proc proc /proc")
-        # ESRCH comes from a file that was opened in time.
+        # ESRCH comes from a directory that is there: of a process without memory, or one that has just ended.
         if isinstance(error, ProcessLookupError):
-            return ended(pid)
+            return why_empty(pid)
         return SourceError(f"there is no {name}" if pid is not None else "/proc/self cannot be read")
     if isinstance(error, PermissionError):
         return SourceError(
             f"{name} belongs to somebody else, or may not be looked into",
             "its owner and root may, unless it changed its user, or Yama or a container is in the way",
         )
-    if isinstance(error, OSError) and error.errno == 5:
+    if error.errno == errno.EIO:
         return SourceError(f"{name}: its memory there cannot be read")
     return SourceError(f"{name}: {(error.strerror or str(error)).lower()}")
 

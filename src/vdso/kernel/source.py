@@ -1,36 +1,128 @@
-"""Where images come from: a process, an ELF file, a core file, a kernel image."""
+"""SOURCE, wherever a command takes one: this process, another, an ELF file, a core file, a kernel image."""
 
-from vdso.errors import SourceError
-from vdso.kernel import auxv, maps, process
+from dataclasses import dataclass, field
+
+from vdso.errors import BadImage, SourceError
+from vdso.kernel import auxv, elf, maps, process
+from vdso.kernel.file import File
 from vdso.kernel.image import IMAGE_BYTES_MAX, Image
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was named, and the images in it, at least one.
+
+    `kind`: "process", "file", "core" or "kernel". `name`: "this process", "process 12", or the file's path.
+    `pid`: of a process that is not this one. `release`: what a kernel image says of itself, where it says
+    so.
+    """
+
+    kind: str
+    name: str
+    images: tuple[Image, ...] = field(repr=False)
+    pid: int | None = None
+    release: str | None = None
+
+
+def read(word: str | None = None) -> Source:
+    """What a word on a command line names: nothing is this process, digits are a process, all else is a file.
+
+    Raises SourceError.
+    """
+    if word is None or is_pid(word):
+        pid = None if word is None else int(word)
+        return Source("process", process.named(pid), (from_process(pid),), pid)
+    return read_file(word)
+
+
+def is_source(word: str) -> bool:
+    """Whether a word can only be meant as a process or a file: digits, or a path."""
+    return is_pid(word) or "/" in word
+
+
+def is_pid(word: str) -> bool:
+    """Whether a word names a process. A file of that name is ./NAME."""
+    return word.isascii() and word.isdigit()
+
+
 def from_process(pid: int | None = None) -> Image:
-    """The image that AT_SYSINFO_EHDR leads to, as mapped. Raises SourceError."""
+    """The image that AT_SYSINFO_EHDR leads to, as it is mapped. Raises SourceError."""
     address = auxv.read(pid).get(auxv.AT_SYSINFO_EHDR)
     mappings = maps.read(pid)
     mapping = maps.find(mappings, address) if address else None
     if mapping is None:
-        # An address space that was put together by hand, or vdso=0.
+        # An address space that was put together by hand may still have it.
         mapping = maps.area_of(mappings).image
     if mapping is None:
-        raise SourceError(f"{process.named(pid)} has no vDSO", "the kernel gives none with vdso=0")
+        raise SourceError(
+            f"{process.named(pid)} has no vDSO", "nor has any, if the kernel was started with vdso=0"
+        )
+    name = process.named(pid)
     if mapping.size > IMAGE_BYTES_MAX:
-        raise SourceError(f"{process.named(pid)}: {mapping.size} bytes are no vDSO image")
+        raise SourceError(f"{name}: AT_SYSINFO_EHDR leads to {mapping.size} bytes, and no image has so many")
     data = process.read_memory(pid, mapping.start, mapping.size)
-    return Image.from_bytes(data, address=mapping.start, pid=pid)
+    try:
+        return Image.from_bytes(data, address=mapping.start, pid=pid)
+    except BadImage as error:
+        raise SourceError(f"{name}: {error.message}", error.hint) from None
 
 
 def from_file(path: str) -> tuple[Image, ...]:
-    """The images in a file. Raises SourceError."""
-    with open(path, "rb") as file:
-        return (Image.from_bytes(file.read(IMAGE_BYTES_MAX + 1)),)
+    """The images in an ELF file, a core file or a kernel image, at least one. Raises SourceError."""
+    return read_file(path).images
 
 
-def pick(images: tuple[Image, ...], number: int | None) -> Image:
-    """One of them, by its number from 1. Raises SourceError."""
+def read_file(path: str) -> Source:
+    """The same with what the file is. Raises SourceError."""
+    with File(path) as file:
+        try:
+            return _read(path, file)
+        except SourceError as error:
+            if error.message.startswith(path) or path in error.message:
+                raise
+            raise SourceError(f"{path}: {error.message}", error.hint) from None
+
+
+def pick(images: tuple[Image, ...], number: int | None, name: str = "the file") -> Image:
+    """One of the images, by its number from 1. Raises SourceError: no such one, or several and none picked.
+    """
     if number is None:
-        number = 1
+        if len(images) > 1:
+            raise SourceError(f"{name} has {len(images)} images", f"pick one by --image: {listed(images)}")
+        return images[0]
     if not 1 <= number <= len(images):
-        raise SourceError(f"there is no image {number}")
+        raise SourceError(f"{name} has no image {number}", f"it has {listed(images)}")
     return images[number - 1]
+
+
+def listed(images: tuple[Image, ...]) -> str:
+    """The images by number and machine, for a hint."""
+    return ", ".join(f"{number} {image.machine}" for number, image in enumerate(images, 1))
+
+
+def _read(path: str, file: File) -> Source:
+    from vdso.kernel import core, vmlinuz
+
+    if not len(file):
+        raise SourceError("an empty file")
+    if file[:4] != elf.MAGIC:
+        return Source("kernel", path, vmlinuz.images(file), None, vmlinuz.release(file))
+    head = elf.header(file)
+    if head.type == elf.ET_CORE:
+        return Source("core", path, (core.image(file),))
+    problem: BadImage | None = None
+    if head.type == elf.ET_DYN and len(file) <= IMAGE_BYTES_MAX:
+        try:
+            image = Image.from_bytes(file[:])
+            if image.functions:
+                return Source("file", path, (image,))
+            problem = BadImage("a shared object that exports no function")
+        except BadImage as error:
+            problem = error
+    elif head.type not in (elf.ET_DYN, elf.ET_EXEC):
+        raise BadImage("an object file, and an image is linked")
+    # Some machines' vmlinux is a shared object too.
+    images = vmlinuz.in_vmlinux(file)
+    if images:
+        return Source("kernel", path, images)
+    raise problem or BadImage("an ELF program, and no vDSO image is in it")
