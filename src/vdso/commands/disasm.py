@@ -111,7 +111,8 @@ def lines(image: Image, block: Block, mappings: list[Mapping]) -> Iterator[str]:
     for one in found:
         code = one.data.hex(" ")
         remark = remarks(image, one, mappings)
-        line = f"{one.value:>6x}  {styled(f'{code:<{width}}', 'dim')} {styled(f'{one.mnemonic:<10}', 'cyan')} {one.operands}"
+        words = [styled(f"{code:<{width}}", "dim"), styled(f"{one.mnemonic:<9}", "cyan"), one.operands]
+        line = f"{one.value:>6x}  {' '.join(words)}"
         yield (line + (f"  {styled(remark, 'green')}" if remark else "")).rstrip()
 
 

@@ -7,6 +7,8 @@ from vdso.kernel import auxv, elf, maps, process
 from vdso.kernel.file import File
 from vdso.kernel.image import IMAGE_BYTES_MAX, Image
 
+SELF = "self"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -25,19 +27,20 @@ class Source:
 
 
 def read(word: str | None = None) -> Source:
-    """What a word on a command line names: nothing is this process, digits are a process, all else is a file.
+    """What a word on a command line names: nothing or "self" is this process, digits are a process, else a
+    file.
 
     Raises SourceError.
     """
-    if word is None or is_pid(word):
-        pid = None if word is None else int(word)
+    if word is None or word == SELF or is_pid(word):
+        pid = None if word is None or word == SELF else int(word)
         return Source("process", process.named(pid), (from_process(pid),), pid)
     return read_file(word)
 
 
 def is_source(word: str) -> bool:
     """Whether a word can only be meant as a process or a file: digits, or a path."""
-    return is_pid(word) or "/" in word
+    return word == SELF or is_pid(word) or "/" in word
 
 
 def is_pid(word: str) -> bool:
