@@ -1,11 +1,11 @@
-# make demo | test | build | check | soak | bench | clean
+# make demo | test | build | check | soak | bench | fuzz | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := build
-.PHONY: build tools programs-c test test-c check soak demo bench clean FORCE
+.PHONY: build tools programs-c test test-c check soak demo bench fuzz clean FORCE
 .DELETE_ON_ERROR:
 # Two pips in one environment would tread on each other; ninja uses the cores all the same.
 .NOTPARALLEL:
@@ -92,6 +92,17 @@ demo: build
 
 bench: build
 	$(BIN)/python benchmarks/bench.py
+
+# What reads images, cores and kernels, fed with whatever gets further in it. The corpus stays, and is out of git.
+FUZZ_SECONDS ?= 60
+
+$(VENV)/fuzz: pyproject.toml | $(VENV)/made
+	$(call install-listed,fuzz,["optional-dependencies"]["fuzz"])
+
+fuzz: build tools $(VENV)/fuzz
+	mkdir -p build/fuzz
+	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz/image.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+		-rss_limit_mb=1500 -max_len=20000 -print_final_stats=1
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,10 +3,9 @@
 Code is compared as instructions, and not as bytes, so that what only moved does not count:
 
 - a jump inside a function goes to the nth instruction; one out of it, to a name;
-- a place that .altinstructions lists (see alternatives) is the same if it may become the same on the same CPUs,
-  and if what stands there now is one of these or, in both, the same. Where an image shows no such list,
-  fillers are passed over, and the known ways to read the counter, and the CPU's number, are each taken for
-  one;
+- a place that .altinstructions lists (see alternatives) is the same if it may become the same on the same
+  CPUs, and if what stands there now is one of these or, in both, the same. Where an image shows no such list,
+  fillers are passed over, and the known ways to read the counter, and the CPU's number, are each one;
 - an access to a data page before the image may go to another page, if all accesses to that page go there.
 """
 

@@ -18,7 +18,7 @@ PAGE_BYTES = 4096
 IMAGE_BYTES_MAX = 64 << 20
 SEGMENTS_MAX = 64
 SYMBOLS_MAX = 100_000
-NAMES_BYTES_MAX = 16 << 20
+NAMES_BYTES_MAX = 4 << 20
 
 # By e_machine, bits and byte order.
 MACHINES = {

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from vdso.errors import SourceError
 from vdso.kernel import process
 
-LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)")
+LINE = re.compile(
+    rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([a-z-]{4,8}) ([0-9a-f]{1,16}) ([0-9a-f]+:[0-9a-f]+) ([0-9]{1,20}) *(.*)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,7 @@ def read_file(path: str) -> Source:
 
 
 def pick(images: tuple[Image, ...], number: int | None, name: str = "the file") -> Image:
-    """One of the images, by its number from 1. Raises SourceError: no such one, or several and none picked.
-    """
+    """One of the images, by its number from 1. Raises SourceError: no such, or none picked of several."""
     if number is None:
         if len(images) > 1:
             raise SourceError(f"{name} has {len(images)} images", f"pick one by --image: {listed(images)}")

@@ -93,10 +93,14 @@ def scan(chunks: Iterable[bytes]) -> Iterator[Image]:
         for at in range(0, until, PAGE_BYTES):
             if at < skip or window[at : at + 4] != elf.MAGIC or tries >= CANDIDATES_MAX:
                 continue
-            image = _candidate(bytes(window[at : at + IMAGE_BYTES_MAX]))
-            if image is None:
+            size = _size(bytes(window[at : at + PAGE_BYTES]))
+            if not size:
                 continue
             tries += 1
+            try:
+                image = Image.from_bytes(window[at : at + size])
+            except BadImage:
+                continue
             if image.functions:
                 skip = at + image.size_bytes
                 yield image
@@ -112,15 +116,15 @@ def scan(chunks: Iterable[bytes]) -> Iterator[Image]:
     yield from found(len(window))
 
 
-def _candidate(data: bytes) -> Image | None:
-    """The image that begins here, whole pages of it, if it is one."""
+def _size(page: bytes) -> int:
+    """How many bytes, in whole pages, the image has that this page begins; 0: none does."""
     try:
-        if elf.header(data).type != elf.ET_DYN:
-            return None
-        size = -(-elf.extent(data) // PAGE_BYTES) * PAGE_BYTES
-        return Image.from_bytes(data[:size]) if size <= IMAGE_BYTES_MAX else None
+        if elf.header(page).type != elf.ET_DYN:
+            return 0
+        size = -(-elf.extent(page) // PAGE_BYTES) * PAGE_BYTES
     except BadImage:
-        return None
+        return 0
+    return size if size <= IMAGE_BYTES_MAX else 0
 
 
 def _in_payload(file: File, payload: Payload) -> tuple[Image, ...]:
