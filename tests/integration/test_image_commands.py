@@ -85,8 +85,8 @@ def test_readelf_agrees_on_every_machine(tmp_path: Path) -> None:
         done = finish([readelf, "-aW", path])
         assert "arning" not in done.stdout + done.stderr
         for function in Image.from_file(str(path)).functions:
-            binding = function.binding.upper()
-            row = rf"0*{function.value:x} +{function.size} FUNC +{binding} .* {function.name}@@{function.version}$"
+            row = rf"0*{function.value:x} +{function.size} FUNC +{function.binding.upper()} "
+            row += rf".* {function.name}@@{function.version}$"
             assert re.search(row, done.stdout, re.MULTILINE), (machine, function)
 
 
@@ -240,8 +240,7 @@ def test_a_32_bit_process(vdso: str, start: Start, open_directory: Path, tmp_pat
 
 
 def test_debians_kernel(vdso: str, debian: Path, tmp_path: Path) -> None:
-    """Every image in it: this also shows that what dump writes of one is what readelf and objdump can read.
-    """
+    """Every image in it, and what dump writes of each is what readelf reads."""
     found = sources.read(str(debian))
     assert found.kind == "kernel"
     assert found.release is not None
@@ -434,9 +433,7 @@ def test_diff_of_changed_code(vdso: str, dumped: Path, tmp_path: Path) -> None:
 
 
 def test_diff_of_a_kernel_and_the_same_kernel_booted(vdso: str, debian: Path, tmp_path: Path) -> None:
-    """The image as the kernel would patch it on three kinds of CPU, done here by the list in the image
-    itself.
-    """
+    """As the kernel would patch it on two kinds of CPU, done here by the list in the image itself."""
     from vdso.kernel import alternatives
 
     (image,) = (image for image in sources.read(str(debian)).images if image.machine == "x86-64")

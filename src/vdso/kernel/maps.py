@@ -10,7 +10,8 @@ from vdso.errors import SourceError
 from vdso.kernel import process
 
 LINE = re.compile(
-    rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([a-z-]{4,8}) ([0-9a-f]{1,16}) ([0-9a-f]+:[0-9a-f]+) ([0-9]{1,20}) *(.*)"
+    rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([a-z-]{4,8}) ([0-9a-f]{1,16}) "
+    rb"([0-9a-f]{1,8}:[0-9a-f]{1,8}) ([0-9]{1,20})(?: +(.*))?"
 )
 
 
@@ -77,7 +78,7 @@ def decode(data: bytes) -> list[Mapping]:
                 int(offset, 16),
                 device.decode(),
                 int(inode),
-                name.decode(errors="backslashreplace"),
+                (name or b"").decode(errors="backslashreplace"),
             )
         )
     return mappings
