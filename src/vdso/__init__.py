@@ -5,3 +5,12 @@ Importing this costs nothing: whatever is heavier than a name is imported by who
 
 __version__ = "0.1.0"
 __all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """vdso.kernel and vdso.measure, as soon as they are named."""
+    if name in ("kernel", "measure"):
+        from importlib import import_module
+
+        return import_module(f"vdso.{name}")
+    raise AttributeError(f"module 'vdso' has no attribute {name!r}")

@@ -107,9 +107,9 @@ def _engine(capstone: Any, machine: str, thumb: bool) -> Any:
 def _targets(capstone: Any, machine: str, found: Any) -> tuple[int | None, int | None]:
     """Where the instruction goes, and what it refers to."""
     operands = found.operands
-    immediate = next(
-        (operand.imm for operand in reversed(operands) if operand.type == capstone.CS_OP_IMM), None
-    )
+    # The last operand says where to. s390's `bcr 0, %r7`, which does nothing, has its number in front.
+    last = operands[-1] if operands else None
+    immediate = last.imm if last is not None and last.type == capstone.CS_OP_IMM else None
     jumps = capstone.CS_GRP_JUMP in found.groups or capstone.CS_GRP_CALL in found.groups
     if machine == "riscv64":
         if found.mnemonic == "auipc" and immediate is not None:

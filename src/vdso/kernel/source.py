@@ -52,22 +52,34 @@ def from_process(pid: int | None = None) -> Image:
     """The image that AT_SYSINFO_EHDR leads to, as it is mapped. Raises SourceError."""
     address = auxv.read(pid).get(auxv.AT_SYSINFO_EHDR)
     mappings = maps.read(pid)
-    mapping = maps.find(mappings, address) if address else None
-    if mapping is None:
+    if address is None or maps.find(mappings, address) is None:
         # An address space that was put together by hand may still have it.
-        mapping = maps.area_of(mappings).image
-    if mapping is None:
-        raise SourceError(
-            f"{process.named(pid)} has no vDSO", "nor has any, if the kernel was started with vdso=0"
-        )
+        image = maps.area_of(mappings).image
+        if image is None:
+            raise SourceError(
+                f"{process.named(pid)} has no vDSO", "nor has any, if the kernel was started with vdso=0"
+            )
+        address = image.start
     name = process.named(pid)
-    if mapping.size > IMAGE_BYTES_MAX:
-        raise SourceError(f"{name}: AT_SYSINFO_EHDR leads to {mapping.size} bytes, and no image has so many")
-    data = process.read_memory(pid, mapping.start, mapping.size)
+    size = _mapped_from(mappings, address) - address
+    if size > IMAGE_BYTES_MAX:
+        raise SourceError(f"{name}: AT_SYSINFO_EHDR leads to {size} bytes, and no image has so many")
+    data = process.read_memory(pid, address, size)
     try:
-        return Image.from_bytes(data, address=mapping.start, pid=pid)
+        return Image.from_bytes(data, address=address, pid=pid)
     except BadImage as error:
         raise SourceError(f"{name}: {error.message}", error.hint) from None
+
+
+def _mapped_from(mappings: list[maps.Mapping], address: int) -> int:
+    """Where the mapping of that address ends, also when it has been split, as mprotect does."""
+    first = maps.find(mappings, address)
+    assert first is not None
+    end = first.end
+    for mapping in mappings:
+        if mapping.start == end and (mapping.name, mapping.inode) == (first.name, first.inode) and first.name:
+            end = mapping.end
+    return end
 
 
 def from_file(path: str) -> tuple[Image, ...]:
