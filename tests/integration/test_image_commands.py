@@ -5,12 +5,13 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import elves
 import kernels
 import pytest
-from harness import Start, Terminal, finish, lacking, want
+from harness import Start, Terminal, finish, lacking, read_until, want
 
 from vdso.kernel import Image, auxv, maps
 from vdso.kernel import source as sources
@@ -315,6 +316,38 @@ def test_a_process_of_another_user(
     assert (done.returncode, done.stdout) == (1, "")
     assert "somebody else" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+WITHOUT = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+with open("/proc/self/maps") as file:
+    for line in file:
+        if line.rstrip().endswith("[vdso]"):
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+assert libc.munmap(ctypes.c_void_p(start), ctypes.c_size_t(end - start)) == 0
+os.write(1, b"gone\\n")
+os.read(0, 1)
+"""
+
+
+def test_a_process_without_a_vdso(vdso: str, start: Start) -> None:
+    """One that has unmapped it: the vector still has an address, and nothing is there."""
+    child = start([sys.executable, "-c", WITHOUT])
+    assert child.stdout is not None
+    assert read_until(child.stdout.fileno(), "\n") == "gone\n"
+    for words in (["dump", str(child.pid), "-o", "/dev/null"], ["disasm", str(child.pid), "time"]):
+        assert f"process {child.pid} has no vDSO" in refused(vdso, *words)
+
+
+def test_under_vdso_run_it_is_the_image_that_programs_find(vdso: str, tmp_path: Path, dumped: Path) -> None:
+    ours = tmp_path / "ours"
+    done = finish([vdso, "run", "--", vdso, "dump", "-o", ours])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Image.from_file(str(ours)).build_id != Image.from_file(str(dumped)).build_id
+    done = finish([vdso, "run", "--", vdso, "diff", "self", dumped])
+    assert done.returncode == 1
+    assert "~ __vdso_clock_gettime = clock_gettime" in done.stdout
 
 
 def test_a_file_of_two_sparse_gigabytes(vdso: str, tmp_path: Path) -> None:

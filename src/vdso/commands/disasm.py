@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from vdso.commands.output import styled
 from vdso.commands.parser import Parser
 from vdso.errors import SourceError
 from vdso.kernel.image import Image
-from vdso.kernel.instructions import Block, Instruction
+from vdso.kernel.instructions import Block
 from vdso.kernel.maps import Mapping
 from vdso.kernel.source import Source
 
@@ -60,8 +60,9 @@ def main(words: list[str]) -> int:
         raise SourceError(f"{source.name}: no code that has a name")
     mappings = maps.read(source.pid) if source.kind == "process" else []
     text = [title(source, image)]
+    name = instructions.names(image)
     for block in blocks:
-        text += ["", *lines(image, block, mappings)]
+        text += ["", *lines(image, block, name, mappings)]
     sys.stdout.write("\n".join(text) + "\n")
     return 0
 
@@ -97,7 +98,7 @@ def title(source: Source, image: Image) -> str:
     return f"{source.name}: {what}, {image.machine}{where}"
 
 
-def lines(image: Image, block: Block, mappings: list[Mapping]) -> Iterator[str]:
+def lines(image: Image, block: Block, name: Callable[[int], str], mappings: list[Mapping]) -> Iterator[str]:
     """A block's header and its instructions, a line each."""
     from vdso.kernel import instructions
 
@@ -110,21 +111,14 @@ def lines(image: Image, block: Block, mappings: list[Mapping]) -> Iterator[str]:
     width = min(BYTES_COLUMN_MAX, max((len(one.data) for one in found), default=1)) * 3
     for one in found:
         code = one.data.hex(" ")
-        remark = remarks(image, one, mappings)
+        remark = ""
+        if one.branch is not None:
+            remark = f"<{name(one.branch)}>"
+        elif one.reference is not None:
+            remark = f"# <{page_name(image, one.reference, mappings) or name(one.reference)}>"
         words = [styled(f"{code:<{width}}", "dim"), styled(f"{one.mnemonic:<9}", "cyan"), one.operands]
         line = f"{one.value:>6x}  {' '.join(words)}"
         yield (line + (f"  {styled(remark, 'green')}" if remark else "")).rstrip()
-
-
-def remarks(image: Image, one: Instruction, mappings: list[Mapping]) -> str:
-    """The names of what an instruction goes or refers to."""
-    from vdso.kernel.instructions import name_of
-
-    if one.branch is not None:
-        return f"<{name_of(image, one.branch)}>"
-    if one.reference is not None:
-        return f"# <{page_name(image, one.reference, mappings) or name_of(image, one.reference)}>"
-    return ""
 
 
 def page_name(image: Image, value: int, mappings: list[Mapping]) -> str | None:

@@ -84,7 +84,12 @@ class _Pages:
 
 def compare(a: Image, b: Image) -> Comparison:
     """Compares two images, of any machines."""
-    sides = [_Side(image) for image in (a, b)]
+    # The features' numbers are the kernel's own affair, and change from version to version.
+    features = (
+        None not in (a.version_note, b.version_note)
+        and (a.version_note or 0) >> 8 == (b.version_note or 0) >> 8
+    )
+    sides = [_Side(image, features) for image in (a, b)]
     listed = all(side.sites is not None for side in sides)
     pages = _Pages()
     of_a, of_b = ({(f.name, f.version): f for f in image.functions} for image in (a, b))
@@ -158,8 +163,10 @@ def _same(a: Sequence[_Token], b: Sequence[_Token], pages: _Pages) -> bool:
 class _Side:
     """One of the two images, and what of it is needed more than once."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, features: bool) -> None:
         self.image = image
+        self.features = features
+        self.name = instructions.names(image)
         self.sites = alternatives.sites(image)
         self.readable = image.machine in ARCHITECTURES
         self.blocks = instructions.blocks(image)
@@ -223,7 +230,9 @@ class _Side:
             found = _without_fillers(self._decode(value, size, block))
             return tuple(str(self._text(one, block, places)) for one in found)
 
-        becomes = [(each.feature, texts(each.value, each.size)) for each in site.replacements]
+        becomes = [
+            (each.feature if self.features else 0, texts(each.value, each.size)) for each in site.replacements
+        ]
         now = texts(site.value, site.size)
         return _Token(f"patched: {site.size} {becomes}", None, now, any(now == text for _, text in becomes))
 
@@ -240,7 +249,7 @@ class _Side:
         distance = target - self.image.load_address
         if distance < 0:
             return f"{one.mnemonic} {operands} page+{distance % PAGE_BYTES:#x}", -(distance // PAGE_BYTES)
-        name = instructions.name_of(self.image, target)
+        name = self.name(target)
         return f"{one.mnemonic} {operands} {'image' if name.startswith('image+') else name}", None
 
 

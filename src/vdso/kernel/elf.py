@@ -196,7 +196,7 @@ def part(data: Bytes, offset: int, size: int, what: str) -> bytes:
 
 def text(name: bytes) -> str:
     """A name as text that can be printed anywhere: what a terminal would obey becomes an escape."""
-    result = name.decode("utf-8", "backslashreplace")
+    result = name.decode("ascii", "backslashreplace")
     if not result.isprintable():
         result = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in result)
     return result

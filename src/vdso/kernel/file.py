@@ -19,6 +19,12 @@ KINDS = {
 }
 
 
+def shown(path: str) -> str:
+    """A file's name on one line that can be printed: it may hold anything."""
+    name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 class File:
     """An open regular file: len() and slices, which are read when asked for and are short past the end.
 
@@ -26,7 +32,7 @@ class File:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.name = shown(path)
         self._fd = -1
         try:
             # Whatever it is, opening it waits for nobody.
@@ -40,7 +46,7 @@ class File:
         if not stat.S_ISREG(status.st_mode):
             self.close()
             what = KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
-            raise SourceError(f"{path} is {what}, and neither an ELF file nor a kernel image")
+            raise SourceError(f"{self.name} is {what}, and neither an ELF file nor a kernel image")
         self._size = status.st_size
 
     def __len__(self) -> int:
@@ -68,8 +74,8 @@ class File:
 
     def refusal(self, error: OSError) -> SourceError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return SourceError(f"there is no file or process {self.path}")
-        return SourceError(f"{self.path}: {(error.strerror or str(error)).lower()}")
+            return SourceError(f"there is no file or process {self.name}")
+        return SourceError(f"{self.name}: {(error.strerror or str(error)).lower()}")
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -4,7 +4,8 @@ Everything here counts in the image's own values (as Function.value does), so th
 image, the kernel's data pages, has negative ones.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,11 +196,22 @@ def _filler(image: Image, start: int, end: int) -> bool:
     )
 
 
-def name_of(image: Image, value: int) -> str:
-    """What stands at a value: a function's name and the distance from it, "image+0x10", or "image-0x2000"."""
+def names(image: Image) -> Callable[[int], str]:
+    """What tells, for a value, what stands there: a function's name and the distance from it, "image+0x10",
+    or
+    "image-0x2000"."""
+    by_start: dict[int, Function] = {}
     for function in image.functions:
-        start = image.offset(function) + image.load_address
-        if start <= value < start + max(function.size, 1):
-            return function.name if value == start else f"{function.name}+{value - start:#x}"
-    distance = value - image.load_address
-    return f"image{'-' if distance < 0 else '+'}{abs(distance):#x}"
+        by_start.setdefault(image.offset(function), function)
+    starts = sorted(by_start)
+
+    def name(value: int) -> str:
+        distance = value - image.load_address
+        index = bisect_right(starts, distance) - 1
+        if index >= 0:
+            function, into = by_start[starts[index]], distance - starts[index]
+            if into < max(function.size, 1):
+                return f"{function.name}+{into:#x}" if into else function.name
+        return f"image{'-' if distance < 0 else '+'}{abs(distance):#x}"
+
+    return name

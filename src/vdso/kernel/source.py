@@ -91,11 +91,11 @@ def read_file(path: str) -> Source:
     """The same with what the file is. Raises SourceError."""
     with File(path) as file:
         try:
-            return _read(path, file)
+            return _read(file)
         except SourceError as error:
-            if error.message.startswith(path) or path in error.message:
+            if file.name in error.message:
                 raise
-            raise SourceError(f"{path}: {error.message}", error.hint) from None
+            raise SourceError(f"{file.name}: {error.message}", error.hint) from None
 
 
 def pick(images: tuple[Image, ...], number: int | None, name: str = "the file") -> Image:
@@ -114,22 +114,22 @@ def listed(images: tuple[Image, ...]) -> str:
     return ", ".join(f"{number} {image.machine}" for number, image in enumerate(images, 1))
 
 
-def _read(path: str, file: File) -> Source:
+def _read(file: File) -> Source:
     from vdso.kernel import core, vmlinuz
 
     if not len(file):
         raise SourceError("an empty file")
     if file[:4] != elf.MAGIC:
-        return Source("kernel", path, vmlinuz.images(file), None, vmlinuz.release(file))
+        return Source("kernel", file.name, vmlinuz.images(file), None, vmlinuz.release(file))
     head = elf.header(file)
     if head.type == elf.ET_CORE:
-        return Source("core", path, (core.image(file),))
+        return Source("core", file.name, (core.image(file),))
     problem: BadImage | None = None
     if head.type == elf.ET_DYN and len(file) <= IMAGE_BYTES_MAX:
         try:
             image = Image.from_bytes(file[:])
             if image.functions:
-                return Source("file", path, (image,))
+                return Source("file", file.name, (image,))
             problem = BadImage("a shared object that exports no function")
         except BadImage as error:
             problem = error
@@ -138,5 +138,5 @@ def _read(path: str, file: File) -> Source:
     # Some machines' vmlinux is a shared object too.
     images = vmlinuz.in_vmlinux(file)
     if images:
-        return Source("kernel", path, images)
+        return Source("kernel", file.name, images)
     raise problem or BadImage("an ELF program, and no vDSO image is in it")

@@ -39,6 +39,8 @@ def image(
     entry: str = "iiIBB",
     nameless: bytes = b"",
     machine: str = "x86-64",
+    note: int = 0x06_0C_22,
+    renumbered: int = 0,
 ) -> Image:
     """An image whose clock_gettime reads two pages and the counter, and whose time calls it."""
     elf = elves.build(machine)
@@ -59,7 +61,7 @@ def image(
         for index, code_of in enumerate(replacements):
             here = at + index * struct.calcsize("<" + entry)
             more = (0,) * (len(entry) - 5)
-            feature = FEATURES.get(code_of, 0x22)
+            feature = FEATURES.get(code_of, 0x22) + renumbered
             entries += struct.pack(
                 "<" + entry, site - here, to - here - 4, feature, SITE_BYTES, len(code_of), *more
             )
@@ -70,6 +72,7 @@ def image(
             code=code,
             read_only=read_only,
             sections=listed,
+            note=note,
             alternatives=entries if listed else b"",
             replacements=b"".join(replacements),
         )
@@ -114,6 +117,13 @@ def test_a_place_that_may_become_something_else() -> None:
     assert not compare(image(), image(replacements=(LFENCE_RDTSC,))).same
     assert not compare(image(), image(replacements=(LFENCE_RDTSC, CPUID))).same
     assert not compare(image(), image(replacements=(RDTSCP, LFENCE_RDTSC))).same
+
+
+def test_for_other_cpus() -> None:
+    """Features have other numbers in other kernels; in one they are the same or it is another CPU's."""
+    assert not compare(image(), image(renumbered=1)).same
+    assert compare(image(), image(renumbered=1, note=0x06_0D_00)).same
+    assert not compare(image(), image(renumbered=1, note=0x06_0C_00)).same
 
 
 @pytest.mark.parametrize("listed", [True, False])

@@ -87,10 +87,12 @@ def test_thumb() -> None:
 def test_names() -> None:
     one = image()
     start = one.functions[0].value
-    assert instructions.name_of(one, start) == "__vdso_clock_gettime"
-    assert instructions.name_of(one, start + 50) == "__vdso_time+0x2"
-    assert instructions.name_of(one, 0x10) == "image+0x10"
-    assert instructions.name_of(one, -0x2000) == "image-0x2000"
+    name = instructions.names(one)
+    assert name(start) == "__vdso_clock_gettime"
+    assert name(start + 50) == "__vdso_time+0x2"
+    assert name(start + 96) == f"image+{start + 96:#x}"
+    assert name(0x10) == "image+0x10"
+    assert name(-0x2000) == "image-0x2000"
 
 
 def test_a_machine_without() -> None:

@@ -222,6 +222,14 @@ def test_no_such_file(tmp_path: Path) -> None:
     assert "too long" in refused("x" * 5000).message
 
 
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff\n\x1b[2J"))
+    assert refused(path).message.endswith(r"/\xff\n\x1b[2J")
+    Path(path).write_bytes(bytes(elves.build()))
+    assert source.read(path).name.endswith(r"/\xff\n\x1b[2J")
+    assert source.read(path).name.isprintable()
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "a directory" in refused(str(tmp_path)).message
