@@ -231,7 +231,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "no PT_DYNAMIC": (lambda e: e.put("segment 1", "I", 6), "no PT_DYNAMIC"),
     "PT_DYNAMIC elsewhere": (lambda e: e.put("segment 1", "Q", 1 << 62, beyond=8), "PT_DYNAMIC"),
     "PT_DYNAMIC of 2^63 bytes": (lambda e: e.put("segment 1", "Q", 1 << 63, beyond=32), "PT_DYNAMIC"),
-    "notes elsewhere": (lambda e: e.put("segment 2", "Q", 1 << 33, beyond=8), "the notes"),
+    "notes elsewhere": (lambda e: e.put("segment 2", "Q", 1 << 33, beyond=8), "0x200000000, outside the"),
     "no DT_STRTAB": (lambda e: e.put_word("tag DT_STRTAB", 99, beyond=-8), "DT_STRTAB"),
     "no DT_STRSZ": (lambda e: e.put_word("tag DT_STRSZ", 99, beyond=-8), "DT_STRSZ"),
     "no DT_SYMTAB": (lambda e: e.put_word("tag DT_SYMTAB", 99, beyond=-8), "DT_SYMTAB"),

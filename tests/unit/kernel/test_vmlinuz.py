@@ -13,7 +13,7 @@ import kernels
 import pytest
 
 from vdso.errors import SourceError
-from vdso.kernel import source, unpack, vmlinuz
+from vdso.kernel import Image, source, unpack, vmlinuz
 from vdso.kernel.file import File
 
 IMAGES = [bytes(elves.build(machine, code=machine.encode() * 20)) for machine in ("x86-64", "x32", "i386")]
@@ -81,11 +81,12 @@ def test_a_vmlinux_that_is_a_shared_object(tmp_path: Path) -> None:
 
 def test_an_image_between_two_chunks() -> None:
     """Wherever it lies in the stream, also where that is cut."""
-    for first in (0, 0xFF000, 0x100000, 0x1FF000, 0x2FE000):
-        data = kernels.kernel(IMAGES[0], size=0x320000, first=first)
+    image = bytes(elves.build(read_only=bytes(10_000)))
+    for first in (0, 0xFD000, 0xFE000, 0xFF000, 0x100000, 0x1FE000, 0x2FC000):
+        data = kernels.kernel(image, size=0x320000, first=first)
         for step in (4096, 70_000, 1 << 20, len(data)):
             chunks = (data[at : at + step] for at in range(0, len(data), step))
-            assert [image.data for image in vmlinuz.scan(chunks)] == [padded(IMAGES[0])]
+            assert [found.data for found in vmlinuz.scan(chunks)] == [padded(image)]
 
 
 def test_what_only_looks_like_an_image() -> None:
@@ -98,10 +99,24 @@ def test_what_only_looks_like_an_image() -> None:
     assert list(vmlinuz.scan([kernels.kernel(IMAGES[0], first=0x5010)])) == []
 
 
-def test_a_page_full_of_lures_ends() -> None:
-    """An ELF header at every page, each of which would be read."""
-    page = IMAGES[0][:64].ljust(4096, b"\1")
-    assert list(vmlinuz.scan([page * 20_000])) == []
+def test_pages_full_of_lures_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks like an image at every page: only so many are read."""
+    read = 0
+
+    class Counted:
+        @staticmethod
+        def from_bytes(data: bytes) -> Image:
+            nonlocal read
+            read += 1
+            return Image.from_bytes(data)
+
+    monkeypatch.setattr(vmlinuz, "Image", Counted)
+    lie = padded(bytes(elves.build().put_word("tag DT_HASH", 1 << 40)))
+    assert list(vmlinuz.scan([lie * 2000])) == []
+    assert read == vmlinuz.CANDIDATES_MAX
+    cut_off = IMAGES[0][:64].ljust(4096, b"\1")
+    assert list(vmlinuz.scan([cut_off * 2000])) == []
+    assert read == vmlinuz.CANDIDATES_MAX
 
 
 def refused(path: Path, data: bytes) -> SourceError:
