@@ -80,6 +80,8 @@ class BadImage(SourceError):
 
 class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
+
+
 class OutputRefused(VdsoError):
     """A file that was to be written, and cannot be."""
 

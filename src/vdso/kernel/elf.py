@@ -166,9 +166,11 @@ def _short_name(names: bytes, offset: int) -> str:
     return text(names[offset : offset + 64].partition(b"\0")[0])
 
 
-def notes(data: Bytes, head: Header, segment: Segment) -> Iterator[Note]:
-    """The notes of a PT_NOTE segment, up to the first that does not fit in. Raises BadImage."""
-    size = min(segment.file_size, NOTES_BYTES_MAX)
+def notes(data: Bytes, head: Header, segment: Segment, limit: int = NOTES_BYTES_MAX) -> Iterator[Note]:
+    """The notes of a PT_NOTE segment, up to the first that does not fit in, or to `limit` bytes. Raises
+    BadImage.
+    """
+    size = min(segment.file_size, limit)
     table = part(data, segment.offset, size, "the notes")
     align = 8 if segment.align == 8 else 4
     at = 0

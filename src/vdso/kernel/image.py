@@ -19,6 +19,7 @@ IMAGE_BYTES_MAX = 64 << 20
 SEGMENTS_MAX = 64
 SYMBOLS_MAX = 100_000
 NAMES_BYTES_MAX = 4 << 20
+NOTES_BYTES_MAX = 64 << 10
 
 # By e_machine, bits and byte order.
 MACHINES = {
@@ -274,7 +275,7 @@ class _Reading:
         for segment in self.segments:
             if segment.type != elf.PT_NOTE:
                 continue
-            for note in elf.notes(self.data, self.head, segment):
+            for note in elf.notes(self.data, self.head, segment, NOTES_BYTES_MAX):
                 if note.owner == b"Linux" and note.type == 0 and len(note.description) == 4:
                     (version,) = struct.unpack(self.head.order + "I", note.description)
                 elif note.owner == b"GNU" and note.type == 3:
