@@ -92,6 +92,7 @@ demo: build
 
 bench: build
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/look.py
 
 # What reads images, cores and kernels, fed with whatever gets further in it. The corpus stays, and is out of git.
 FUZZ_SECONDS ?= 60

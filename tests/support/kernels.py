@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import struct
 import subprocess
@@ -97,7 +98,8 @@ def arm64_image(body: bytes) -> bytes:
 
 # ---- Debian's ----
 
-DEBIAN = "linux-image-cloud-amd64"
+# Whichever there is: the second is Ubuntu's name.
+DEBIAN = ("linux-image-cloud-amd64", "linux-image-virtual")
 
 
 def download_debian(directory: Path) -> Path:
@@ -120,7 +122,7 @@ def download_debian(directory: Path) -> Path:
                 with found.open("wb") as file:
                     shutil.copyfileobj(data, file)
             unpacking.kill()
-    except (subprocess.SubprocessError, StopIteration, ValueError) as error:
+    except (subprocess.SubprocessError, OSError, StopIteration, ValueError) as error:
         raise LookupError(f"no kernel image of Debian's is to be had: {error}") from None
     archive.unlink()
     return found
@@ -129,15 +131,15 @@ def download_debian(directory: Path) -> Path:
 def _debian_package() -> str:
     """The package that the newest kernel is in."""
     for again in (True, False):
-        try:
-            lines = _run("apt-cache", "depends", DEBIAN).splitlines()
-            return next(line.split()[-1] for line in lines if "Depends: linux-image-" in line)
-        except (subprocess.CalledProcessError, StopIteration):
-            # apt's lists may be empty, as in a fresh container.
-            if not again:
-                raise
+        for name in DEBIAN:
+            done = subprocess.run(["apt-cache", "depends", name], capture_output=True, text=True, timeout=60)
+            found = re.search(r"Depends: (linux-image-\S+)", done.stdout)
+            if found is not None:
+                return found[1]
+        # apt's lists may be empty, as in a fresh container.
+        if again:
             _run("apt-get", "update", "-q")
-    raise AssertionError
+    raise LookupError(f"apt knows none of {', '.join(DEBIAN)}")
 
 
 def _run(*words: str, cwd: Path | None = None) -> str:

@@ -58,9 +58,9 @@ def look(source: str | None, number: int | None) -> Look:
     """What SOURCE has. Raises SourceError."""
     from vdso.kernel import source as sources
 
-    if source is None:
+    if source is None or source == sources.SELF:
         return look_at_process()
-    if source.isdigit():
+    if sources.is_pid(source):
         return look_at_process(int(source))
     images = sources.from_file(source)
     return look_at_file(source, images if number is None else (sources.pick(images, number),))

@@ -1,5 +1,6 @@
 """SOURCE, wherever a command takes one: this process, another, an ELF file, a core file, a kernel image."""
 
+import time
 from dataclasses import dataclass, field
 
 from vdso.errors import BadImage, SourceError
@@ -8,6 +9,9 @@ from vdso.kernel.file import File
 from vdso.kernel.image import IMAGE_BYTES_MAX, Image
 
 SELF = "self"
+# An exec takes some ms at most, unless its file is slow to be had.
+EXEC_TRIES = 300
+EXEC_PAUSE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,27 @@ def is_pid(word: str) -> bool:
 
 def from_process(pid: int | None = None) -> Image:
     """The image that AT_SYSINFO_EHDR leads to, as it is mapped. Raises SourceError."""
-    address = auxv.read(pid).get(auxv.AT_SYSINFO_EHDR)
+    for _ in range(EXEC_TRIES):
+        vector = auxv.read(pid)
+        try:
+            return _from_process(pid, vector.get(auxv.AT_SYSINFO_EHDR))
+        except SourceError:
+            # In the middle of an exec the vector is empty, or by now another program's.
+            if vector and auxv.read(pid) == vector:
+                raise
+            time.sleep(EXEC_PAUSE_S)
+    raise SourceError(f"{process.named(pid)} executes one program after another")
+
+
+def _from_process(pid: int | None, address: int | None) -> Image:
+    name = process.named(pid)
     mappings = maps.read(pid)
     if address is None or maps.find(mappings, address) is None:
         # An address space that was put together by hand may still have it.
         image = maps.area_of(mappings).image
         if image is None:
-            raise SourceError(
-                f"{process.named(pid)} has no vDSO", "nor has any, if the kernel was started with vdso=0"
-            )
+            raise SourceError(f"{name} has no vDSO", "nor has any, if the kernel was started with vdso=0")
         address = image.start
-    name = process.named(pid)
     size = _mapped_from(mappings, address) - address
     if size > IMAGE_BYTES_MAX:
         raise SourceError(f"{name}: AT_SYSINFO_EHDR leads to {size} bytes, and no image has so many")

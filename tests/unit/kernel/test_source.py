@@ -56,6 +56,17 @@ def test_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
     assert found.images[0].address == auxv.read(sleeper.pid)[auxv.AT_SYSINFO_EHDR]
 
 
+def test_a_process_that_executes_all_the_time() -> None:
+    """Between two programs it has no vDSO, or the one's vector and the other's mappings."""
+    again = 'exec sh -c "$0" "$0"'
+    with subprocess.Popen(["sh", "-c", again, again]) as child:
+        try:
+            for _ in range(500):
+                assert source.from_process(child.pid).functions
+        finally:
+            child.kill()
+
+
 def test_no_such_process() -> None:
     with subprocess.Popen(["true"]) as child:
         child.wait()
