@@ -3,6 +3,11 @@
 Importing this costs nothing: whatever is heavier than a name is imported by who asks for it.
 """
 
+TYPE_CHECKING = False  # typing's own would have to be imported
+if TYPE_CHECKING:
+    from vdso import kernel as kernel
+    from vdso import measure as measure
+
 __version__ = "0.1.0"
 __all__ = ["__version__"]
 

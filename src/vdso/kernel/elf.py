@@ -121,7 +121,7 @@ def header(data: Bytes) -> Header:
     return result
 
 
-def segments(data: Bytes, head: Header) -> list[Segment]:
+def segments(data: Bytes, head: Header) -> Iterator[Segment]:
     """The program headers. Raises BadImage where they are not all in the data."""
     count = head.program_count
     if count == PN_XNUM and head.section_offset:
@@ -131,19 +131,15 @@ def segments(data: Bytes, head: Header) -> list[Segment]:
     if count > SEGMENTS_MAX:
         raise BadImage(f"{count} program headers, which no process and no kernel has")
     table = part(data, head.program_offset, count * head.segment_bytes, "the program headers")
+    # A core may have a million: made one by one, for who keeps one.
     if head.bits == 64:
-        return [
-            Segment(kind, flags, offset, address, file_size, memory_size, align)
-            for kind, flags, offset, address, _, file_size, memory_size, align in struct.iter_unpack(
-                head.order + "IIQQQQQQ", table
-            )
-        ]
-    return [
-        Segment(kind, flags, offset, address, file_size, memory_size, align)
-        for kind, offset, address, _, file_size, memory_size, flags, align in struct.iter_unpack(
-            head.order + "IIIIIIII", table
-        )
-    ]
+        for row in struct.iter_unpack(head.order + "IIQQQQQQ", table):
+            kind, flags, offset, address, _, file_size, memory_size, align = row
+            yield Segment(kind, flags, offset, address, file_size, memory_size, align)
+    else:
+        for row in struct.iter_unpack(head.order + "IIIIIIII", table):
+            kind, offset, address, _, file_size, memory_size, flags, align = row
+            yield Segment(kind, flags, offset, address, file_size, memory_size, align)
 
 
 def sections(data: Bytes, head: Header) -> list[Section]:

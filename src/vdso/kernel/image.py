@@ -186,7 +186,7 @@ class _Reading:
             raise BadImage(f"an ELF file of type {head.type}, and an image is a shared object ({elf.ET_DYN})")
         if head.program_count > SEGMENTS_MAX:
             raise BadImage(f"{head.program_count} segments, where an image has some five")
-        self.segments = elf.segments(data, head)
+        self.segments = list(elf.segments(data, head))
         self.loads = [segment for segment in self.segments if segment.type == elf.PT_LOAD]
         if not self.loads:
             raise BadImage("no segment to load")
@@ -291,6 +291,7 @@ class _Reading:
         start = self.offset(address, 2 * size, "DT_HASH")
         buckets, chains = struct.unpack_from(self.head.order + letter * 2, self.data, start)
         bounded(chains, "DT_HASH")
+        bounded(buckets, "DT_HASH", "buckets")
         self.offset(address, (2 + buckets + chains) * size, f"DT_HASH's {buckets} + {chains} words")
         return SysvTable(self.head.order, start + 2 * size, size, buckets, chains)
 
@@ -299,6 +300,7 @@ class _Reading:
         start = self.offset(address, 16, "DT_GNU_HASH")
         buckets, first, words, shift = struct.unpack_from(head.order + "IIII", self.data, start)
         bounded(first, "DT_GNU_HASH")
+        bounded(buckets, "DT_GNU_HASH", "buckets")
         bloom_bytes = words * head.bits // 8
         self.offset(address, 16 + bloom_bytes + buckets * 4, f"DT_GNU_HASH's {words} + {buckets} words")
         offset = start + 16 + bloom_bytes
@@ -407,7 +409,7 @@ class _Reading:
         versions: dict[int, str] = {}
         address = self.dynamic[DT_VERDEF]
         count = self.dynamic.get(DT_VERDEFNUM, SYMBOLS_MAX)
-        bounded(count, "DT_VERDEFNUM")
+        bounded(count, "DT_VERDEFNUM", "versions")
         # Offsets to the next are never negative, so that the walk ends with the data at the latest.
         for _ in range(count):
             at = self.offset(address, 20, "a version's definition")
@@ -424,7 +426,7 @@ class _Reading:
         return versions
 
 
-def bounded(count: int, what: str) -> None:
+def bounded(count: int, what: str, of: str = "symbols") -> None:
     """Refuses a count that no image has. Raises BadImage."""
     if count > SYMBOLS_MAX:
-        raise BadImage(f"{what} says {count} symbols, where an image has some ten")
+        raise BadImage(f"{what} says {count} {of}, where an image has some ten")
