@@ -53,12 +53,12 @@ def main(words: list[str]) -> int:
     try:
         a, b = sources.read(options.a), sources.read(options.b)
         pairs = paired(a, b, options.image)
+        found = [compare(one, other) for one, other in pairs if one is not None and other is not None]
     except SourceError as error:
         # 1 says that they differ.
         error.exit_code = TROUBLE
         raise
     alone = [pair for pair in pairs if None in pair]
-    found = [compare(one, other) for one, other in pairs if one is not None and other is not None]
     same = not alone and all(comparison.same for comparison in found)
     if options.json:
         print_json(

@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
 from vdso.commands.output import styled
 from vdso.commands.parser import Parser
 from vdso.errors import SourceError
 from vdso.kernel.image import Image
-from vdso.kernel.instructions import Block
+from vdso.kernel.instructions import Block, Instruction
 from vdso.kernel.maps import Mapping
 from vdso.kernel.source import Source
 
@@ -36,6 +37,9 @@ exit status:
 
 PREFIXES = ("__vdso_", "__kernel_")
 BYTES_COLUMN_MAX = 10
+COLUMN_INSTRUCTIONS = 5000
+NAMES_SHOWN = 12
+NAMES_COMPARED = 5000
 
 
 def main(words: list[str]) -> int:
@@ -59,11 +63,15 @@ def main(words: list[str]) -> int:
     elif not blocks:
         raise SourceError(f"{source.name}: no code that has a name")
     mappings = maps.read(source.pid) if source.kind == "process" else []
-    text = [title(source, image)]
     name = instructions.names(image)
-    for block in blocks:
-        text += ["", *lines(image, block, name, mappings)]
-    sys.stdout.write("\n".join(text) + "\n")
+    # The first block is begun before anything is printed: the machine may have no disassembler.
+    decoded = ((block, instructions.decode(image, block)) for block in blocks)
+    first = next(decoded)
+    sys.stdout.write(title(source, image) + "\n")
+    for block, found in chain([first], decoded):
+        sys.stdout.write("\n")
+        for line in lines(image, block, found, name, mappings):
+            sys.stdout.write(line + "\n")
     return 0
 
 
@@ -88,8 +96,12 @@ def find(blocks: list[Block], image: Image, name: str) -> Block:
     known = sorted({function.name for function in image.functions})
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, cutoff=0.5) or known
-    raise SourceError(f"the image has no function {name}", f"it has {', '.join(close)}" if close else None)
+    close = get_close_matches(name, known[:NAMES_COMPARED], cutoff=0.5) or known
+    more = ", ..." if len(close) > NAMES_SHOWN else ""
+    raise SourceError(
+        f"the image has no function {name}",
+        f"it has {', '.join(close[:NAMES_SHOWN])}{more}" if close else None,
+    )
 
 
 def title(source: Source, image: Image) -> str:
@@ -98,17 +110,23 @@ def title(source: Source, image: Image) -> str:
     return f"{source.name}: {what}, {image.machine}{where}"
 
 
-def lines(image: Image, block: Block, name: Callable[[int], str], mappings: list[Mapping]) -> Iterator[str]:
+def lines(
+    image: Image,
+    block: Block,
+    found: Iterator[Instruction],
+    name: Callable[[int], str],
+    mappings: list[Mapping],
+) -> Iterator[str]:
     """A block's header and its instructions, a line each."""
-    from vdso.kernel import instructions
-
     names = " = ".join(function.name for function in block.functions) or "code without a name"
     version = next((function.version for function in block.functions if function.version), None)
     yield (
         styled(names, "bold") + f"  {f'{version}, ' if version else ''}{block.size} bytes at {block.value:#x}"
     )
-    found = instructions.decode(image, block)
-    width = min(BYTES_COLUMN_MAX, max((len(one.data) for one in found), default=1)) * 3
+    # The column is as wide as a kernel's function asks for; a library's may go on for MiBs.
+    start = list(islice(found, COLUMN_INSTRUCTIONS))
+    width = min(BYTES_COLUMN_MAX, max((len(one.data) for one in start), default=1)) * 3
+    found = chain(start, found)
     for one in found:
         code = one.data.hex(" ")
         remark = ""

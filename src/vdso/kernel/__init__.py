@@ -22,5 +22,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("vdso.kernel.image"), name)
     try:
         return import_module(f"vdso.kernel.{name}")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != f"vdso.kernel.{name}":
+            raise
         raise AttributeError(f"module 'vdso.kernel' has no attribute {name!r}") from None

@@ -20,6 +20,8 @@ from vdso.kernel.instructions import ARCHITECTURES, Block, Instruction
 
 NO_NAME = "code without a name"
 READ_ONLY_DATA = "read-only data"
+CODE_BYTES_MAX = 4 << 20
+DATA_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class _Pages:
 
 
 def compare(a: Image, b: Image) -> Comparison:
-    """Compares two images, of any machines."""
+    """Compares two images, of any machines. Raises SourceError for more code than a vDSO or a library has."""
     # The features' numbers are the kernel's own affair, and change from version to version.
     features = (
         None not in (a.version_note, b.version_note)
@@ -118,9 +120,7 @@ def compare(a: Image, b: Image) -> Comparison:
             changes.append(Change(function.name, "changed", tuple(what), function, other))
     rest = []
     if a.machine == b.machine:
-        nameless = [
-            [side.tokens(block, listed) for block in side.blocks if not block.functions] for side in sides
-        ]
+        nameless = [[side.tokens(block, listed) for block in side.nameless] for side in sides]
         if len(nameless[0]) != len(nameless[1]) or not all(
             _same(one, two, pages) for one, two in zip(*nameless, strict=True)
         ):
@@ -139,12 +139,13 @@ def _paired(a: Iterable[Key], b: Iterable[Key]) -> list[tuple[Key | None, Key | 
     """Functions of both by name and version, then by name alone, in the names' order."""
     left, right = set(a), set(b)
     pairs: list[tuple[Key | None, Key | None]] = [(key, key) for key in left & right]
-    left, right = left - right, right - left
-    for key in sorted(left, key=str):
-        match = min((other for other in right if other[0] == key[0]), key=str, default=None)
-        right.discard(match) if match else None
-        pairs.append((key, match))
-    pairs += [(None, key) for key in right]
+    others: dict[str, list[Key]] = {}
+    for key in sorted(right - left, key=str, reverse=True):
+        others.setdefault(key[0], []).append(key)
+    for key in sorted(left - right, key=str):
+        same_name = others.get(key[0])
+        pairs.append((key, same_name.pop() if same_name else None))
+    pairs += [(None, key) for keys in others.values() for key in keys]
     return sorted(pairs, key=lambda pair: str(pair[0] or pair[1]))
 
 
@@ -170,11 +171,15 @@ class _Side:
         self.sites = alternatives.sites(image)
         self.readable = image.machine in ARCHITECTURES
         self.blocks = instructions.blocks(image)
+        if sum(block.size for block in self.blocks) > CODE_BYTES_MAX:
+            raise SourceError(f"more than {CODE_BYTES_MAX >> 20} MiB of code are not compared")
+        self.nameless = [block for block in self.blocks if not block.functions]
         self.by_value = {block.value: block for block in self.blocks}
-        sections = [section for name, section in image.sections().items() if name.startswith(".rodata")]
+        sections = image.sections()
+        self.data = [section for name, section in sections.items() if name.startswith(".rodata")][:DATA_MAX]
         self.read_only = (
-            tuple(image.data[section.offset : section.offset + section.size] for section in sections)
-            if image.sections()
+            tuple(image.data[section.offset : section.offset + section.size] for section in self.data)
+            if sections
             else None
         )
 
@@ -212,7 +217,9 @@ class _Side:
         return self._texts(block, parts)
 
     def _decode(self, value: int, size: int, block: Block) -> list[Instruction]:
-        return instructions.decode(self.image, Block(value, size, block.functions)) if size > 0 else []
+        if size <= 0:
+            return []
+        return list(instructions.decode(self.image, Block(value, size, block.functions)))
 
     def _texts(self, block: Block, parts: Sequence[Instruction | Site]) -> list[_Token]:
         places = {part.value: index for index, part in enumerate(parts)}
@@ -249,8 +256,18 @@ class _Side:
         distance = target - self.image.load_address
         if distance < 0:
             return f"{one.mnemonic} {operands} page+{distance % PAGE_BYTES:#x}", -(distance // PAGE_BYTES)
+        return f"{one.mnemonic} {operands} {self._place(target)}", None
+
+    def _place(self, target: int) -> str:
+        """What stands at a value inside the image, whatever that value is."""
+        for section in self.data:
+            if section.address <= target < section.address + section.size:
+                return f"{section.name}+{target - section.address:#x}"
+        for index, block in enumerate(self.nameless):
+            if block.value <= target < block.value + block.size:
+                return f"nameless {index}{'' if target == block.value else ' within'}"
         name = self.name(target)
-        return f"{one.mnemonic} {operands} {'image' if name.startswith('image+') else name}", None
+        return "image" if name.startswith("image") else name
 
 
 def _without_distance(one: Instruction) -> str:

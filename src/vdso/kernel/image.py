@@ -8,6 +8,7 @@ offset is checked before it is followed, and what lies is a BadImage, in bounded
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from vdso.errors import BadImage
 from vdso.kernel import elf
@@ -75,10 +76,13 @@ class HashTable:
 
 @dataclass(frozen=True, slots=True)
 class _Symbols:
-    """What lookup() goes by: the functions by their symbol's number, hidden ones, and the tables."""
+    """What lookup() goes by: the functions by their symbol's number, those hidden, the tables; names by
+    value.
+    """
 
     functions: dict[int, Function]
     hidden: frozenset[int]
+    names: dict[int, tuple[str, ...]]
     tables: tuple[SysvTable | GnuTable, ...]
 
 
@@ -156,8 +160,7 @@ class Image:
 
     def aliases(self, function: Function) -> tuple[str, ...]:
         """The other names of the same code."""
-        same = (other.name for other in self.functions if other.value == function.value)
-        return tuple(name for name in same if name != function.name)
+        return tuple(name for name in self._symbols.names[function.value] if name != function.name)
 
     def code(self, function: Function) -> bytes:
         """The function's bytes."""
@@ -203,6 +206,10 @@ class _Reading:
         gnu = self._gnu() if DT_GNU_HASH in self.dynamic else None
         functions, hidden = self._functions(self._count(sysv, gnu))
         tables = tuple(table for table in (sysv, gnu) if table is not None)
+        ordered = sorted(functions.values(), key=lambda f: (f.value, f.binding, f.name))
+        names: dict[int, tuple[str, ...]] = {}
+        for value, same in groupby(ordered, key=lambda f: f.value):
+            names[value] = tuple(function.name for function in same)
         return Image(
             machine=MACHINES.get((head.machine, head.bits, head.order), f"machine-{head.machine}"),
             bits=head.bits,
@@ -213,12 +220,12 @@ class _Reading:
             size_bytes=size,
             size_pages=-(-size // PAGE_BYTES),
             address=address,
-            functions=tuple(sorted(functions.values(), key=lambda f: (f.value, f.binding, f.name))),
+            functions=tuple(ordered),
             hash_tables=tuple(self._described(table, functions) for table in tables),
             pid=pid,
             load_address=self.base,
             data=self.data,
-            _symbols=_Symbols(functions, hidden, tables),
+            _symbols=_Symbols(functions, hidden, names, tables),
         )
 
     def offset(self, address: int, size: int, what: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vdso.errors import SourceError
+from vdso.errors import BadImage, SourceError
 from vdso.kernel.image import Function, Image
 
 # capstone's architecture and modes, by their names: importing it takes a tenth of a second.
@@ -26,6 +26,10 @@ ARCHITECTURES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 # Bytes that fill up: what they decode to says nothing.
 FILLERS = {"nop", "nopl", "nopw", "int3", "c.nop", "udf"}
+WINDOW_BYTES = 8192
+INSTRUCTION_BYTES_MAX = 16
+TEXTS_MAX = 16
+OVERLAP_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +60,40 @@ class Block:
     functions: tuple[Function, ...]
 
 
-def decode(image: Image, block: Block) -> list[Instruction]:
-    """The instructions of a block. Raises SourceError where capstone cannot."""
+def decode(image: Image, block: Block) -> Iterator[Instruction]:
+    """The instructions of a block, one by one. Raises SourceError where capstone does not know the machine.
+    """
     start = block.value - image.load_address
     thumb = image.machine == "arm" and any(function.value & 1 for function in block.functions)
-    data = image.data[start : start + block.size]
-    return list(_decode(image.machine, data, block.value, thumb))
+    return _decode(image.machine, image.data[start : start + block.size], block.value, thumb)
 
 
 def _decode(machine: str, data: bytes, value: int, thumb: bool) -> Iterator[Instruction]:
     import capstone
 
-    engine = _engine(capstone, machine, thumb)
+    # Here and not with the first instruction: who asks is told at once.
+    return _decoded(capstone, _engine(capstone, machine, thumb), machine, data, value)
+
+
+def _decoded(capstone: Any, engine: Any, machine: str, data: bytes, value: int) -> Iterator[Instruction]:
     bits = 0xFFFFFFFF if machine in ("i386", "arm", "s390") else 0xFFFFFFFFFFFFFFFF
-    for found in engine.disasm(data, value):
-        code = bytes(found.bytes)
-        if found.id == 0:
-            yield Instruction(found.address, code, ".byte", ", ".join(f"{byte:#04x}" for byte in code))
-            continue
-        branch, reference = _targets(capstone, machine, found)
-        yield Instruction(
-            found.address,
-            code,
-            found.mnemonic,
-            found.op_str,
-            _signed(branch, bits),
-            _signed(reference, bits),
-        )
+    at = 0
+    while at < len(data):
+        # capstone decodes all that it is given before it gives the first, in 1.5 KB for each: a window at a
+        # time.
+        window = data[at : at + WINDOW_BYTES]
+        end = at + len(window) if at + len(window) == len(data) else at + WINDOW_BYTES - INSTRUCTION_BYTES_MAX
+        for found in engine.disasm(window, value + at):
+            code = bytes(found.bytes)
+            at = found.address - value + len(code)
+            if found.id == 0:
+                text = ", ".join(f"{byte:#04x}" for byte in code)
+                yield Instruction(found.address, code, ".byte", text)
+            else:
+                branch, reference = (_signed(one, bits) for one in _targets(capstone, machine, found))
+                yield Instruction(found.address, code, found.mnemonic, found.op_str, branch, reference)
+            if at >= end:
+                break
 
 
 def _engine(capstone: Any, machine: str, thumb: bool) -> Any:
@@ -143,8 +154,8 @@ def _signed(value: int | None, mask: int) -> int | None:
 def blocks(image: Image) -> list[Block]:
     """All code of the image, in its order: the exported functions, and between them what has no name.
 
-    Where the bytes hold no section headers, nothing tells where code without a name begins or ends, and it
-    is left out.
+    Where the bytes hold no section headers, nothing tells where code without a name is, and it is left out.
+    Raises BadImage where functions overlap so much that their code is many times the image.
     """
     by_value: dict[int, list[Function]] = {}
     for function in image.functions:
@@ -154,7 +165,7 @@ def blocks(image: Image) -> list[Block]:
         (section.address, section.address + section.size)
         for name, section in image.sections().items()
         if name.startswith(".text") and section.offset + section.size <= len(image.data)
-    ]
+    ][:TEXTS_MAX]
     result: list[Block] = []
     for index, value in enumerate(starts):
         functions = tuple(by_value[value])
@@ -165,6 +176,8 @@ def blocks(image: Image) -> list[Block]:
             ends = [end for start, end in text if start <= value < end]
             size = (following if following is not None else ends[0] if ends else value) - value
         result.append(Block(value, size, functions))
+    if sum(block.size for block in result) > OVERLAP_MAX * len(image.data):
+        raise BadImage(f"{len(image.functions)} functions that overlap")
     for start, end in text:
         result += _gaps(image, start, end, result)
     return sorted(result, key=lambda block: block.value)
@@ -197,9 +210,7 @@ def _filler(image: Image, start: int, end: int) -> bool:
 
 
 def names(image: Image) -> Callable[[int], str]:
-    """What tells, for a value, what stands there: a function's name and the distance from it, "image+0x10",
-    or
-    "image-0x2000"."""
+    """What tells what stands at a value: "time", "time+0x10", or outside of functions "image-0x2000"."""
     by_start: dict[int, Function] = {}
     for function in image.functions:
         by_start.setdefault(image.offset(function), function)

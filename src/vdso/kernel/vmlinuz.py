@@ -1,5 +1,5 @@
-"""The vDSO images in a kernel image: x86's bzImage, arm64's and RISC-V's Image, an EFI zboot image, a
-vmlinux.
+"""The vDSO images in a kernel image: bzImage, Image, EFI zboot, vmlinux, and whatever has packed data in
+front.
 
 Where the kernel is packed, a header says so, or else its first MiB is searched for what packed data begins
 with, as the kernel's scripts/extract-vmlinux does. The unpacked kernel is looked through as it comes, a MiB
@@ -33,8 +33,7 @@ class Payload:
 
 
 def images(file: File) -> tuple[Image, ...]:
-    """The images in a kernel image that is no ELF file, in their order. Raises SourceError: no kernel, none
-    in it.
+    """The images in a kernel image that is no ELF file, in their order. Raises SourceError: there are none.
     """
     payload = find_payload(file)
     if payload is None:

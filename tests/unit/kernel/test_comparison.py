@@ -9,6 +9,7 @@ import elves
 import pytest
 from elves import Symbol
 
+from vdso.errors import SourceError
 from vdso.kernel import Image, alternatives
 from vdso.kernel.comparison import NO_NAME, READ_ONLY_DATA, Comparison, compare
 
@@ -179,6 +180,11 @@ def test_what_is_no_function() -> None:
     nameless = compare(image(nameless=b"\x31\xc0\xc3"), image(nameless=b"\x31\xc9\xc3"))
     assert (nameless.same, nameless.functions, nameless.other) == (False, (), (NO_NAME,))
     assert compare(image(nameless=b"\x31\xc0\xc3"), image()).other == (NO_NAME,)
+
+
+def test_too_much_code() -> None:
+    with pytest.raises(SourceError, match="4 MiB"):
+        compare(image(), image(nameless=b"\x31\xc0" * (3 << 20)))
 
 
 def test_of_different_machines() -> None:

@@ -15,7 +15,7 @@ def image(machine: str = "x86-64", code: str = "", **more: object) -> Image:
 
 
 def first(one: Image) -> list[instructions.Instruction]:
-    return instructions.decode(one, instructions.blocks(one)[0])
+    return list(instructions.decode(one, instructions.blocks(one)[0]))
 
 
 def test_targets_on_x86() -> None:
@@ -93,6 +93,33 @@ def test_names() -> None:
     assert name(start + 96) == f"image+{start + 96:#x}"
     assert name(0x10) == "image+0x10"
     assert name(-0x2000) == "image-0x2000"
+
+
+@pytest.mark.parametrize("machine", elves.MACHINES)
+def test_long_code_is_decoded_as_in_one_piece(machine: str) -> None:
+    """Piece by piece, and no instruction cut in two: each of a different length on x86."""
+    one = {"arm": "00f020e3", "arm64": "1f2003d5", "riscv64": "13000000 0100", "ppc64le": "00000060"}
+    code = one.get(
+        machine, "a7f40002 07fe" if machine.startswith("s390") else "48b8 8877665544332211 c3 0f1f00"
+    )
+    size = len(bytes.fromhex(code))
+    read = image(machine, code * 5000, symbols=[Symbol("f", 0, size * 5000)])
+    found = first(read)
+    assert {instruction.mnemonic for instruction in found[:1000]} == {
+        instruction.mnemonic for instruction in found
+    }
+    assert len(found) % 5000 == 0
+    assert b"".join(instruction.data for instruction in found) == read.code(read.functions[0])
+    assert [a.end for a in found[:-1]] == [b.value for b in found[1:]]
+
+
+def test_functions_that_overlap() -> None:
+    """Each of them the whole code: as much to show as there are functions."""
+    symbols = [Symbol(f"f{index}", index, 4000 - index) for index in range(300)]
+    one = image(symbols=symbols)
+    assert len(one.functions) == 300
+    with pytest.raises(SourceError, match="300 functions that overlap"):
+        instructions.blocks(one)
 
 
 def test_a_machine_without() -> None:

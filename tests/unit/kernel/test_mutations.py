@@ -1,5 +1,6 @@
 """Real images and others, changed at random: reading them gives an image or one SourceError, and ends."""
 
+import contextlib
 import struct
 from functools import cache
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vdso.errors import SourceError
 from vdso.kernel import Image
 from vdso.kernel.comparison import compare
 
@@ -86,7 +88,8 @@ def changes(draw: st.DrawFn, data: bytes) -> bytes:
 def test_this_machines_image(data: st.DataObject) -> None:
     changed = exercise.image(data.draw(changes(own())))
     if changed is not None:
-        compare(changed, Image.from_bytes(own()))
+        with contextlib.suppress(SourceError):
+            compare(changed, Image.from_bytes(own()))
 
 
 @SETTINGS
