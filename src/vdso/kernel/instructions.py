@@ -61,8 +61,7 @@ class Block:
 
 
 def decode(image: Image, block: Block) -> Iterator[Instruction]:
-    """The instructions of a block, one by one. Raises SourceError where capstone does not know the machine.
-    """
+    """The instructions of a block, one by one. Raises SourceError: capstone does not know the machine."""
     start = block.value - image.load_address
     thumb = image.machine == "arm" and any(function.value & 1 for function in block.functions)
     return _decode(image.machine, image.data[start : start + block.size], block.value, thumb)
@@ -82,18 +81,27 @@ def _decoded(capstone: Any, engine: Any, machine: str, data: bytes, value: int) 
         # capstone decodes all that it is given before it gives the first, in 1.5 KB for each: a window at a
         # time.
         window = data[at : at + WINDOW_BYTES]
-        end = at + len(window) if at + len(window) == len(data) else at + WINDOW_BYTES - INSTRUCTION_BYTES_MAX
+        end = at + len(window)
+        end -= INSTRUCTION_BYTES_MAX if end < len(data) else 0
+        start = at
         for found in engine.disasm(window, value + at):
             code = bytes(found.bytes)
             at = found.address - value + len(code)
             if found.id == 0:
-                text = ", ".join(f"{byte:#04x}" for byte in code)
-                yield Instruction(found.address, code, ".byte", text)
+                yield _no_instruction(found.address, code)
             else:
                 branch, reference = (_signed(one, bits) for one in _targets(capstone, machine, found))
                 yield Instruction(found.address, code, found.mnemonic, found.op_str, branch, reference)
             if at >= end:
                 break
+        if at == start:
+            # Less than an instruction's length, which capstone does not pass over either.
+            yield _no_instruction(value + at, window)
+            return
+
+
+def _no_instruction(value: int, code: bytes) -> Instruction:
+    return Instruction(value, code, ".byte", ", ".join(f"{byte:#04x}" for byte in code))
 
 
 def _engine(capstone: Any, machine: str, thumb: bool) -> Any:

@@ -150,8 +150,7 @@ def _zstd(packed: Chunks) -> Chunks:
 
 
 def _lz4(packed: Chunks) -> Chunks:
-    """The legacy format: after the magic, blocks of 8 MiB, each behind its packed size; no mark at the end.
-    """
+    """The legacy format: after the magic, blocks of 8 MiB, each behind its packed size; no end mark."""
     block = _library("lz4", "lz4.block")
     data = bytearray()
 

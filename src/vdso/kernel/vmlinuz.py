@@ -33,8 +33,7 @@ class Payload:
 
 
 def images(file: File) -> tuple[Image, ...]:
-    """The images in a kernel image that is no ELF file, in their order. Raises SourceError: there are none.
-    """
+    """The images in a kernel image that is no ELF file, in their order. Raises SourceError for none."""
     payload = find_payload(file)
     if payload is None:
         return _searched(file)

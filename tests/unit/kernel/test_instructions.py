@@ -113,6 +113,14 @@ def test_long_code_is_decoded_as_in_one_piece(machine: str) -> None:
     assert [a.end for a in found[:-1]] == [b.value for b in found[1:]]
 
 
+@pytest.mark.parametrize("machine", elves.MACHINES)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_code_that_ends_within_an_instruction(machine: str, size: int) -> None:
+    """Found by fuzzing: what is left is too short for anything, and was asked for for ever."""
+    read = image(machine, "ff" * size, symbols=[Symbol("f", 0, size)])
+    assert b"".join(one.data for one in first(read)) == b"\xff" * size
+
+
 def test_functions_that_overlap() -> None:
     """Each of them the whole code: as much to show as there are functions."""
     symbols = [Symbol(f"f{index}", index, 4000 - index) for index in range(300)]
