@@ -81,6 +81,8 @@ class BadImage(SourceError):
 class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
 
+    exit_code = 1
+
 
 class OutputRefused(VdsoError):
     """A file that was to be written, and cannot be."""
