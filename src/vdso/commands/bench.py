@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vdso.commands.output import columns, console, print_json
+from vdso.commands.output import columns, console, print_json, write_file
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
 
@@ -108,22 +108,20 @@ def main(words: list[str]) -> int:
 
 def write(found: Namespace, result: "BenchResult") -> None:
     """The files that were asked for."""
-    from vdso.measure import saved
-
     if found.save:
         import json
 
         from vdso.commands.output import plain
 
-        saved.write_whole(found.save, json.dumps(plain(result), allow_nan=False) + "\n")
+        write_file(found.save, json.dumps(plain(result), allow_nan=False) + "\n")
     if found.svg:
         from vdso.measure.picture import draw
 
-        saved.write_whole(found.svg, draw(result))
+        write_file(found.svg, draw(result))
     if found.html:
         from vdso.measure.report import page
 
-        saved.write_whole(found.html, page(result))
+        write_file(found.html, page(result))
 
 
 def measured(quick: bool) -> "BenchResult":

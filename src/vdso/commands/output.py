@@ -56,13 +56,13 @@ def styled(text: str, style: str) -> str:
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if sys.stdout.isatty() else text
 
 
-def write_file(path: str, data: bytes) -> None:
-    """Writes a file whole or not at all. Raises OutputRefused.
+def write_file(path: str, data: bytes | str) -> None:
+    """Writes a file whole or not at all; text as UTF-8. Raises OutputRefused.
 
     A link stays, and what it leads to is replaced and keeps its mode; a pipe or a device is written to.
     """
     try:
-        _write_file(path, data)
+        _write_file(path, data.encode() if isinstance(data, str) else data)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -97,6 +97,8 @@ def _write_file(path: str, data: bytes) -> None:
         with open(fd, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.flush()
+            os.fsync(fd)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

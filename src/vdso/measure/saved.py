@@ -3,13 +3,11 @@
 What is read is checked field by field against vdso.measure.result: a file may be anybody's.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import stat
-import time
 import types
 import typing
 from typing import Any, NoReturn
@@ -125,35 +123,6 @@ def check_writable(path: str) -> None:
         raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except ValueError as error:
         raise SourceError(f"{path!r}: {error}") from None
-
-
-def write_whole(path: str, text: str) -> None:
-    """Writes the file whole or not at all: beside its place, then into it. Raises SourceError.
-
-    A device or a pipe is written to as it is; a link stays, and what it points to is replaced.
-    """
-    try:
-        if not _replaceable(path):
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            return
-        place = os.path.realpath(path)
-        beside = os.path.join(os.path.dirname(place), f".vdso-{os.getpid()}-{time.monotonic_ns()}")
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            with open(fd, "w", encoding="utf-8") as stream:
-                with contextlib.suppress(FileNotFoundError):
-                    os.fchmod(fd, stat.S_IMODE(os.stat(place).st_mode))
-                stream.write(text)
-                stream.flush()
-                os.fsync(fd)
-            os.replace(beside, place)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
-            raise
-    except OSError as error:
-        raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _replaceable(path: str) -> bool:

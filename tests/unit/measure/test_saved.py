@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ def text(result: Any) -> str:
 def test_a_run_comes_back_as_it_was(run_of: RunOf, tmp_path: Path) -> None:
     result = run_of()
     path = tmp_path / "run.json"
-    saved.write_whole(str(path), text(result))
+    path.write_text(text(result))
     assert saved.load(str(path)) == result
 
 
@@ -123,64 +121,6 @@ def test_whatever_is_changed_is_read_or_refused(run_of: RunOf, data: st.DataObje
             break
     with contextlib.suppress(SourceError):
         saved.loads(bytes(whole), "file")
-
-
-# ---- writing ----
-
-
-def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run.json"
-    path.write_text("before")
-
-    def interrupted(_: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        saved.write_whole(str(path), "after")
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SourceError, match="no space left"):
-        saved.write_whole(str(tmp_path / "run.json"), "after")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_link_stays_a_link_and_a_mode_stays(tmp_path: Path) -> None:
-    real, link = tmp_path / "real", tmp_path / "link"
-    real.write_text("before")
-    real.chmod(0o640)
-    link.symlink_to(real)
-    saved.write_whole(str(link), "after")
-    assert link.is_symlink()
-    assert real.read_text() == "after"
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-
-
-def test_a_new_file_has_the_mode_that_open_would_give(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        saved.write_whole(str(tmp_path / "new"), "text")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
-
-
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    saved.check_writable(str(path))
-    saved.write_whole(str(path), "text")
-    assert os.read(reader, 100) == b"text"
-    os.close(reader)
-    assert path.is_fifo()
 
 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
