@@ -221,3 +221,17 @@ class ForkedWriter(PageError):
         self, message: str = "a forked child of a page's writer may not write it", hint: str | None = None
     ) -> None:
         super().__init__(message, hint)
+
+
+class BadSchema(UsageError):
+    """A record that cannot be: a field's name or type, or two of a name."""
+
+
+class BadPageName(UsageError):
+    """A page cannot be called so."""
+
+    default_hint = "letters, digits, _ and -, a letter first, 64 at most"
+
+
+class PageUnreadable(PageNotThere):
+    """There is a file, and it is not what it should be: damaged, of another format, or not to be trusted."""
