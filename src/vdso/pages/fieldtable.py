@@ -3,10 +3,10 @@
 All numbers are little-endian. Four parts, without gaps:
 
     header        magic "VFLD", u16 format (1), u16 records, u32 fields, u32 bytes of the whole table
-    records       24 bytes each: u32 name_at, u16 name_size, u16 align, u32 size, u32 first, u32 count, u32
-    total fields        36 bytes each: u32 name_at, u16 name_size, u8 kind, u8 dimensions, u32 offset, u32
-    item_size,
-                  u32 record, 4 x u32 shape
+    records       24 bytes each: u32 name_at, u16 name_size, u16 align, u32 size, u32 first, u32 count,
+                  u32 total
+    fields        36 bytes each: u32 name_at, u16 name_size, u8 kind, u8 dimensions, u32 offset,
+                  u32 item_size, u32 record, 4 x u32 shape
     names         UTF-8, without separators
 
 Record 0 is the page's. A field of kind `record` (schema.KINDS' last) names a record that comes later, so

@@ -42,8 +42,8 @@ LAYOUT = "__vdso_layout__"  # a page class's layout, as an attribute
 
 # What readers, snapshots and live libraries call their own things: no field has one of these names.
 RESERVED = frozenset(
-    "age as_ asdict astuple close open page publisher_alive reopen replaced snapshot version wait
-    watch".split()
+    ("age", "as_", "asdict", "astuple", "close", "open", "page", "publisher_alive", "reopen", "replaced")
+    + ("snapshot", "version", "wait", "watch")
 )
 
 # ---- The result ----
@@ -342,20 +342,18 @@ PageClass = TypeVar("PageClass", bound=type)
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
 def page(cls: PageClass) -> PageClass:
-    """Makes a class whose annotations are a record's fields: a dataclass, with its layout as
-    `__vdso_layout__`.
+    """Makes a class whose annotations are a record's fields a dataclass that knows its layout.
 
     Raises BadSchema where a field's name or type cannot be.
     """
     frame = sys._getframe(1)
-    made = dataclasses.dataclass(cls)
-    made.__vdso_layout__ = _from_hints(made, {**frame.f_globals, **frame.f_locals})  # type:
-    ignore[attr-defined] return made
+    dataclasses.dataclass(cls)  # in place
+    setattr(cls, LAYOUT, _from_hints(cls, {**frame.f_globals, **frame.f_locals}))
+    return cls
 
 
 def layout_of(schema: Any) -> Layout:
-    """The layout of a page class, dataclass, msgspec.Struct, ctypes.Structure, numpy structured dtype or
-    Layout.
+    """The layout of a schema: see this module's docstring.
 
     Raises BadSchema.
     """
@@ -375,8 +373,7 @@ def layout_of(schema: Any) -> Layout:
     said = schema.__name__ if isinstance(schema, type) else repr(schema)
     raise BadSchema(
         f"{said} says no fields",
-        "a class under @vdso.page, a dataclass, a msgspec.Struct, a ctypes.Structure or a numpy structured
-        dtype",
+        "a class under @vdso.page, a dataclass, msgspec.Struct, ctypes.Structure or numpy structured dtype",
     )
 
 
@@ -498,8 +495,11 @@ def _numpy_type(kind: Any, where: str) -> FieldType | None:
 
 
 def parse_type(text: str, where: str) -> FieldType:
-    """A type as the command line has it: f64, u32, bool, str[16], bytes[8], f64[10], u8[2][3]. Raises
-    BadSchema.""" base, *rest = text.replace(" ", "").split("[")
+    """A type as the command line has it: f64, u32, bool, str[16], bytes[8], f64[10], u8[2][3].
+
+    Raises BadSchema.
+    """
+    base, *rest = text.replace(" ", "").split("[")
     lengths = []
     for part in rest:
         number = part.removesuffix("]")
