@@ -31,6 +31,24 @@ static const struct {
 	{"IMAGE_BYTES", VDSO_IMAGE_BYTES},
 };
 
+PyDoc_STRVAR(page_shape_doc,
+	     "page_shape(slots, record_size, /)\n--\n\n"
+	     "The bytes from one slot to the next, and of the header and all slots together.");
+
+static PyObject *page_shape(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	unsigned int slots, record_size;
+
+	if (!PyArg_ParseTuple(args, "II:page_shape", &slots, &record_size))
+		return NULL;
+	return Py_BuildValue("IK", vdso_slot_stride(record_size), (unsigned long long)vdso_page_size(slots, record_size));
+}
+
+static PyMethodDef functions[] = {
+	{"page_shape", page_shape, METH_VARARGS, page_shape_doc},
+	{NULL, NULL, 0, NULL},
+};
+
 int vdso_add_constants(PyObject *module)
 {
 	for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++) {
@@ -44,5 +62,5 @@ int vdso_add_constants(PyObject *module)
 		if (err != 0)
 			return -1;
 	}
-	return 0;
+	return PyModule_AddFunctions(module, functions);
 }

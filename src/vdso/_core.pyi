@@ -25,6 +25,9 @@ CLOCK_LEAD_NS: int
 DATA_BYTES: int
 IMAGE_BYTES: int
 
+def page_shape(slots: int, record_size: int, /) -> tuple[int, int]:
+    """The bytes from one slot to the next, and of the header and all slots together."""
+
 # clock.c
 def kernel_clock_ns(clock_id: int, /) -> int:
     """The kernel's clock in ns, by the true system call. OSError for a clock that it does not have."""
