@@ -108,6 +108,15 @@ size_t vdso_reader_count(uint32_t count)
 
 /* ---- ranges ---- */
 
+static inline void copy_racing(void *out, const void *in, size_t size)
+{
+	size_t words = size & ~(size_t)7;
+
+	copy_racing_words(out, in, words);
+	if (words != size)
+		copy_racing_bytes((char *)out + words, (const char *)in + words, size - words);
+}
+
 /* `out` may be written although the answer is LAPPED. */
 static inline int copy_range(void *out, vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t offset, size_t size,
 			     uint64_t *version)
@@ -128,9 +137,9 @@ static inline int copy_range(void *out, vdso_page_ptr page, uint32_t mask, uint3
 }
 
 /* The way back for those who were lapped once: out of the quick path, which then saves no register. */
-__attribute__((noinline)) static int record_again(void *out, uint64_t *version, vdso_page_ptr page)
+__attribute__((noinline)) static int record_again(void *out, uint32_t size, vdso_page_ptr page, uint64_t *version)
 {
-	return copy_range(out, page, page->slots - 1, page->slot_stride, 0, page->record_size, version);
+	return copy_range(out, page, page->slots - 1, page->slot_stride, 0, size, version);
 }
 
 int vdso_reader_snapshot(void *out, vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t size)
@@ -140,13 +149,14 @@ int vdso_reader_snapshot(void *out, vdso_page_ptr page, uint32_t mask, uint32_t 
 
 	if (head == 0)
 		return VDSO_READER_NEVER_WRITTEN;
-	copy_racing_words(out, slot, size);
+	copy_racing(out, slot, size);
 	if (still(slot, stride, head))
 		return VDSO_READER_OK;
-	return record_again(out, &version, page);
+	return record_again(out, size, page, &version);
 }
 
-int vdso_reader_snapshot_of(void *out, uint64_t schema, uint64_t *version, vdso_page_ptr page, uint64_t layout)
+int vdso_reader_snapshot_of(void *out, uint64_t schema, uint64_t *version, vdso_page_ptr page, uint64_t layout,
+			    uint32_t size)
 {
 	uint32_t stride = page->slot_stride;
 	uint64_t head = newest(page);
@@ -157,9 +167,9 @@ int vdso_reader_snapshot_of(void *out, uint64_t schema, uint64_t *version, vdso_
 		return VDSO_READER_OTHER_LAYOUT;
 	if (head == 0)
 		return VDSO_READER_NEVER_WRITTEN;
-	copy_racing_words(out, slot, page->record_size);
+	copy_racing(out, slot, size);
 	if (!still(slot, stride, head))
-		answer = record_again(out, &head, page);
+		answer = record_again(out, size, page, &head);
 	if (answer == VDSO_READER_OK && version != NULL)
 		*version = head;
 	return answer;

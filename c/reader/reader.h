@@ -82,11 +82,12 @@ int vdso_reader_bytes_at(size_t index, void *out, size_t capacity, vdso_page_ptr
 size_t vdso_reader_text(char *out, size_t size, vdso_page_ptr page, uint32_t offset, uint32_t length);
 size_t vdso_reader_text_at(size_t index, char *out, size_t size, vdso_page_ptr page, uint64_t place, uint64_t row);
 
-/* The whole record in the file's own layout. `out` is left alone unless the answer is OK. */
+/* The whole record in the file's own layout: `size` bytes, the C struct's, any alignment will do. `out` is left alone unless the answer is OK. */
 int vdso_reader_snapshot(void *out, vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t size);
 
 /* The same for a caller that says for which layout it was built, and wants the version too (unless NULL). */
-int vdso_reader_snapshot_of(void *out, uint64_t schema, uint64_t *version, vdso_page_ptr page, uint64_t layout);
+int vdso_reader_snapshot_of(void *out, uint64_t schema, uint64_t *version, vdso_page_ptr page, uint64_t layout,
+			    uint32_t size);
 
 /* The newest version; 0: nothing was published. */
 uint64_t vdso_reader_version(vdso_page_ptr page);

@@ -70,15 +70,10 @@ static inline void copy_racing_words(void *to, const void *from, size_t size)
 			 : "xmm0", "xmm1", "xmm2", "xmm3", "memory", "cc");
 }
 
-/* The same for any size. */
-static inline void copy_racing(void *to, const void *from, size_t size)
+/* What a size that is no multiple of eight leaves. */
+static inline void copy_racing_bytes(char *out, const char *in, size_t size)
 {
-	size_t words = size & ~(size_t)7;
-	char *out = (char *)to + words;
-	const char *in = (const char *)from + words;
-
-	copy_racing_words(to, from, words);
-	for (size &= 7; size != 0; size--, in++, out++) {
+	for (; size != 0; size--, in++, out++) {
 		uint32_t byte;
 
 		__asm__ volatile("movzbl (%2), %0\n\t"

@@ -4,13 +4,13 @@ Read by library.py, which makes the functions, and by header.py, which declares 
 beyond the names of types.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vdso.errors import BadSchema
 from vdso.pages.schema import SCALARS, Field, Layout
 
-# Words that C or C++ keeps to itself.
+# Words that C or C++ keeps to itself, and macros of its headers.
 KEYWORDS = frozenset(
     """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class co_await
@@ -19,7 +19,7 @@ KEYWORDS = frozenset(
     namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
     requires restrict return short signed sizeof static static_assert static_cast struct switch template this
     thread_local throw true try typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while
-    xor xor_eq linux unix
+    xor xor_eq linux unix errno stdin stdout stderr NULL EOF
     """.split()
 )
 
@@ -57,9 +57,17 @@ def c_name(name: str) -> str:
     return word if word and not word[0].isdigit() else f"page_{word}"
 
 
-def member_name(name: str) -> str:
-    """A field's name as a struct's member."""
-    return f"{name}_" if name in KEYWORDS else name
+def unique_members(names: Sequence[str]) -> dict[str, str]:
+    """The names of a struct's members for these names: their own, or with `_` behind it where that is no name in C."""
+    taken = set(names)
+    members = {}
+    for name in names:
+        member = name
+        while member in KEYWORDS or (member != name and member in taken):
+            member += "_"
+        members[name] = member
+        taken.add(member)
+    return members
 
 
 def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
@@ -68,7 +76,7 @@ def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
     `slots` and `stride` are the page's. Raises BadSchema when two of them would have one name.
     """
     found = [*_of_fields(layout, _Place(slots, stride)), *_of_pages(layout, slots, stride)]
-    seen: dict[str, str] = {}
+    seen = {"snapshot_from": "a function of the header"}
     for function in found:
         if function.name in seen:
             raise BadSchema(
@@ -176,7 +184,7 @@ def _of_pages(layout: Layout, slots: int, stride: int) -> Iterator[Function]:
         "snapshot",
         "int",
         ("void *out",),
-        (Constant(slots - 1), Constant(stride), Constant(layout.record_size)),
+        (Constant(slots - 1), Constant(stride), Constant(layout.size)),
         None,
         "the record, in this file's layout",
     )
@@ -185,7 +193,7 @@ def _of_pages(layout: Layout, slots: int, stride: int) -> Iterator[Function]:
         "snapshot_of",
         "int",
         ("void *out", "uint64_t schema", "uint64_t *version"),
-        (Constant(layout.hash, wide=True),),
+        (Constant(layout.hash, wide=True), Constant(layout.size)),
         None,
         "the record, for who was built for the layout `schema`, and its version",
     )

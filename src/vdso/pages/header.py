@@ -1,0 +1,148 @@
+"""The C header of a published page: the record as a struct, the functions of its live library, and two ways to
+find them at run time, by dlopen and, for static programs, by a loader of a hundred lines.
+
+Text only: from a layout and names to C that a C99 or C++ compiler takes without a warning. What does not depend on the
+page is header.h beside this module.
+"""
+
+import os
+from collections.abc import Iterator
+
+from vdso.pages.functions import Function, c_name, functions, unique_members
+from vdso.pages.schema import SCALARS, Field, Layout
+
+COMMON = os.path.join(os.path.dirname(__file__), "header.h")
+
+
+def header(layout: Layout, name: str, path: str) -> str:
+    """The header for the page of this layout that is published under `name`; `path` is where it looks by default."""
+    with open(COMMON, encoding="utf-8") as file:
+        common = file.read()
+    prefix = c_name(name)
+    upper = prefix.upper()
+    # The plain snapshot copies whatever layout the file has: here one asks for the layout that the struct has.
+    exported = tuple(function for function in functions(layout, 4, 0) if function.name != "snapshot")
+    parts = [
+        f"/* The live page {name}: `vdso header {name}` wrote this. Layout {layout.hash:#018x}, {layout.size} bytes. */",
+        f"#ifndef VDSO_PAGE_{upper}_H\n#define VDSO_PAGE_{upper}_H\n",
+        common.rstrip("\n") + "\n",
+        f"#define {upper}_PATH {_literal(path)}",
+        f"#define {upper}_SCHEMA UINT64_C({layout.hash:#018x})\n",
+        *_structs(layout, prefix),
+        "#ifdef __cplusplus\nextern \"C\" {\n#endif\n",
+        "/* For a program that is linked with the page's file. */",
+        *(_prototype(prefix, function) for function in exported),
+        "\n#ifdef __cplusplus\n}\n#endif\n",
+        _linked(prefix, upper),
+        *_found(prefix, upper, exported),
+        "#endif",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _literal(text: str) -> str:
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in os.fsencode(text)
+    )
+    return f'"{escaped}"'
+
+
+# ---- structs ----
+
+
+def _structs(layout: Layout, tag: str) -> Iterator[str]:
+    """The nested records' structs first, each named by the way to its field."""
+    for field in layout.fields:
+        if field.record is not None:
+            yield from _structs(field.record, f"{tag}_{field.name}")
+    members = unique_members([field.name for field in layout.fields])
+    lines = [f"struct {tag} {{"]
+    lines += [f"\t{_member(field, members[field.name], tag)};{_remark(field)}" for field in layout.fields]
+    lines.append("};")
+    lines.append(f"VDSO_CHECK({tag}, sizeof(struct {tag}) == {layout.size});")
+    lines += [
+        f"VDSO_CHECK({tag}_{field.name}, offsetof(struct {tag}, {members[field.name]}) == {field.offset});"
+        for field in layout.fields
+    ]
+    yield "\n".join(lines) + "\n"
+
+
+def _member(field: Field, name: str, tag: str) -> str:
+    lengths = "".join(f"[{length}]" for length in field.shape)
+    if field.record is not None:
+        return f"struct {tag}_{field.name} {name}{lengths}"
+    if field.kind in SCALARS:
+        return f"{SCALARS[field.kind][1]} {name}{lengths}"
+    kind = "char" if field.kind == "str" else "uint8_t"
+    return f"{kind} {name}{lengths}[{field.item_size}]"
+
+
+def _remark(field: Field) -> str:
+    return " /* UTF-8; no NUL behind it when it is full */" if field.kind == "str" else ""
+
+
+# ---- functions ----
+
+
+def _parameters(function: Function) -> str:
+    return ", ".join(function.parameters) or "void"
+
+
+def _prototype(prefix: str, function: Function) -> str:
+    name = f"{prefix}_{function.name}"
+    label = name if function.tag is None else f"{name}.{function.tag}"
+    return f"{_spaced(function.returns)}{name}({_parameters(function)}) VDSO_SYMBOL(\"{label}\"); /* {function.about} */"
+
+
+def _spaced(c_type: str) -> str:
+    return c_type if c_type.endswith("*") else f"{c_type} "
+
+
+def _linked(prefix: str, upper: str) -> str:
+    return f"""\
+/* One whole record: VDSO_OK, VDSO_NEVER_WRITTEN, VDSO_LAPPED, or VDSO_OTHER_LAYOUT where the page's record is no longer
+ * this struct. */
+static inline int {prefix}_snapshot(struct {prefix} *out)
+{{
+	return {prefix}_snapshot_of(out, {upper}_SCHEMA, NULL);
+}}
+"""
+
+
+def _found(prefix: str, upper: str, exported: tuple[Function, ...]) -> Iterator[str]:
+    members = unique_members([function.name for function in exported])
+    yield "/* For a program that finds the page at run time: page.bid() and so on, once it is open. */"
+    yield f"struct {prefix}_page {{\n\tstruct vdso_live _live;"
+    for function in exported:
+        yield f"\t{_spaced(function.returns)}(*{members[function.name]})({_parameters(function)});"
+    yield "};\n"
+    entries = "\n".join(
+        f'\t\t{{"{prefix}_{function.name}{"." + function.tag if function.tag else ""}", '
+        f"offsetof(struct {prefix}_page, {members[function.name]})}},"
+        for function in exported
+    )
+    yield f"""\
+/*
+ * Opens the page at `path` (NULL: {upper}_PATH) and finds its functions by name and type, so also in a file whose layout is
+ * another one by now. Returns NULL, or what is wrong. With VDSO_STATIC defined, by the loader above instead of dlopen.
+ */
+static inline const char *{prefix}_open(struct {prefix}_page *page, const char *path)
+{{
+	static const struct vdso_live_name names[] = {{
+{entries}
+	}};
+
+	return vdso_live_open(&page->_live, path != NULL ? path : {upper}_PATH, page, names, sizeof(names) / sizeof(names[0]));
+}}
+
+static inline void {prefix}_close(struct {prefix}_page *page)
+{{
+	vdso_live_close(&page->_live);
+}}
+
+/* One whole record of an open page, as {prefix}_snapshot(), and its version unless `version` is NULL. */
+static inline int {prefix}_snapshot_from(const struct {prefix}_page *page, struct {prefix} *out, uint64_t *version)
+{{
+	return page->snapshot_of(out, {upper}_SCHEMA, version);
+}}
+"""
