@@ -38,7 +38,8 @@ class Function:
 
     `name` is without the page's own. `tag` is the type that the second name (`name.tag`) carries; None: there is no
     second name, the function is the same in every library. `target` is the function of c/reader/reader.h that it jumps
-    into, with the caller's arguments (`parameters`, in C), then the page unless `pageless`, then `constants`.
+    into, with the caller's arguments (`parameters`, in C), then the page unless `pageless`, then `constants`. `derived`: it
+    gives way to a field's own function of the same name.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Function:
     tag: str | None
     about: str
     pageless: bool = False
+    derived: bool = False
 
 
 def c_name(name: str) -> str:
@@ -73,18 +75,22 @@ def unique_members(names: Sequence[str]) -> dict[str, str]:
 def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
     """All functions, in the order of the fields, and then those that every library has.
 
-    `slots` and `stride` are the page's. Raises BadSchema when two of them would have one name.
+    `slots` and `stride` are the page's. What is only convenient (`_count`, `_copy`) gives way to a field whose function
+    has that name: `levels_count` is the `count` of the records in `levels`. Raises BadSchema when two fields would have
+    one function.
     """
-    found = [*_of_fields(layout, _Place(slots, stride)), *_of_pages(layout, slots, stride)]
     seen = {"snapshot_from": "a function of the header"}
+    found = [*_of_fields(layout, _Place(slots, stride)), *_of_pages(layout, slots, stride)]
     for function in found:
+        if function.derived:
+            continue
         if function.name in seen:
             raise BadSchema(
-                f"{layout.name}: {seen[function.name]} and {function.about} would both be the function {function.name}()",
+                f"{layout.name}: {seen[function.name]} and {function.about} would both be {function.name}() in C",
                 "rename one of the fields",
             )
         seen[function.name] = function.about
-    return tuple(found)
+    return tuple(function for function in found if not function.derived or function.name not in seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,15 @@ def _count(field: Field, place: _Place) -> Function:
     name = f"{place.prefix}{field.name}"
     assert field.count is not None
     return Function(
-        f"{name}_count", "count", "size_t", (), (Constant(field.count),), "n", f"elements of {name}", pageless=True
+        f"{name}_count",
+        "count",
+        "size_t",
+        (),
+        (Constant(field.count),),
+        "n",
+        f"how many {name} has",
+        pageless=True,
+        derived=True,
     )
 
 
@@ -137,7 +151,7 @@ def _of_numbers(field: Field, place: _Place) -> Iterator[Function]:
         return
     constants = Constant(offset), Constant(row[0]), Constant(row[1])
     yield Function(
-        name, f"{field.kind}_at", c_type, ("size_t index",), constants, f"{field.kind}[]", f"an element of {name}"
+        name, f"{field.kind}_at", c_type, ("size_t index",), constants, f"{field.kind}_at", f"an element of {name}"
     )
     if field.count is not None:
         yield Function(
@@ -146,8 +160,9 @@ def _of_numbers(field: Field, place: _Place) -> Iterator[Function]:
             "int",
             (f"{c_type} *out", "size_t count"),
             constants,
-            f"{field.kind}[]",
+            field.kind,
             f"elements of {name}, of one version",
+            derived=True,
         )
 
 
@@ -167,7 +182,7 @@ def _of_bytes(field: Field, place: _Place) -> Function:
             returns,
             ("size_t index", out, "size_t size"),
             constants,
-            f"{field.kind}[]",
+            f"{field.kind}_at",
             f"an element of {name}",
         )
     if text:

@@ -224,7 +224,9 @@ class _Builder:
         names = _Strings()
         locals_ = [(f"{self.prefix_name}_page", LOCAL_OBJECT, ".vdso.page", 0, self.page_bytes), ("_DYNAMIC", LOCAL_OBJECT, ".dynamic", 0, 0)]
         locals_ += [(text, LOCAL_FUNC, ".text", place, size) for text, place, size in self.reader.symbols]
-        all_symbols = [*locals_, *((s[0], GLOBAL_FUNC, ".text", s[1], s[2]) for s in exports)]
+        # Debuggers show one name of an address: the plain one.
+        plain = [export for export in exports if "." not in export[0]]
+        all_symbols = [*locals_, *((s[0], GLOBAL_FUNC, ".text", s[1], s[2]) for s in plain)]
         for entry in all_symbols:
             names.add(entry[0])
         at = self.add(_Section(".symtab", SHT_SYMTAB, 0, 8, (1 + len(all_symbols)) * SYM.size, ".strtab", 1 + len(locals_), SYM.size), at)

@@ -1,0 +1,268 @@
+"""One live page, read by every language while it is being written flat out."""
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import SOURCES, TIMEOUT_S, Start, Words, finish, lacking, want
+
+from vdso.pages import library, schema
+from vdso.pages.header import header
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = [f"-I{ROOT / 'c/include'}", f"-I{ROOT / 'c/core'}", str(ROOT / "c/core/page.c")]
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+
+
+@schema.page
+class Level:
+    price: schema.F64
+    count: schema.U32
+
+
+@schema.page
+class Origin:
+    x: schema.I16
+    y: schema.I16
+
+
+@schema.page
+class Record:
+    seq: schema.U64
+    neg: schema.I64
+    half: schema.F64
+    third: schema.F32
+    low: schema.U32
+    byte: schema.U8
+    odd: schema.Bool
+    venue: schema.Str[16]
+    blob: schema.Bytes[12]
+    depth: schema.Array[schema.F64, 10]
+    levels: schema.Array[Level, 3]
+    origin: Origin
+
+
+LAYOUT = schema.layout_of(Record)
+
+
+def lay(path: Path, layout: schema.Layout, name: str = "live", slots: int = 4) -> library.Library:
+    """A live library whose page is zeroes as yet."""
+    made = library.build(layout, name, slots=slots)
+    with path.open("wb") as file:
+        file.write(made.prefix)
+        file.truncate(made.size)
+    return made
+
+
+@dataclass
+class Live:
+    """A published page: its file, what was built of it, its header's directory, its writer's words."""
+
+    path: Path
+    made: library.Library
+    directory: Path
+    writer: Path
+
+    def writing(self, period_us: int = 0) -> list[str]:
+        made = self.made
+        numbers = (4, LAYOUT.record_size, LAYOUT.hash, made.fields_offset, made.fields_size, period_us)
+        return [str(self.writer), str(self.path), str(made.page_offset), *map(str, numbers)]
+
+    def compile(self, name: str, *words: str, source: str = "live.c", behind: tuple[str, ...] = ()) -> Path:
+        out = self.directory / name
+        if not out.exists():
+            command = [*words, *WARNINGS, f"-I{self.directory}", str(SOURCES / source), "-o", str(out), *behind]
+            done = finish(command, timeout=180)
+            assert done.returncode == 0, done.stderr
+        return out
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    directory = tmp_path_factory.mktemp("live")
+    path = directory / "live"
+    made = lay(path, LAYOUT)
+    (directory / "live.h").write_text(header(LAYOUT, "live", str(path)))
+    writer = directory / "live_writer"
+    command = ["gcc", "-O2", "-D_GNU_SOURCE", f"-I{directory}", str(SOURCES / "live_writer.c"), *CORE]
+    done = finish([*command, "-o", str(writer)])
+    assert done.returncode == 0, done.stderr
+    return Live(path, made, directory, writer)
+
+
+@pytest.fixture
+def flat_out(live: Live, start: Start) -> Live:
+    """The page, with a writer that never pauses."""
+    return begin(live, start, 0)
+
+
+@pytest.fixture
+def paced(live: Live, start: Start) -> Live:
+    """The page, with a version a millisecond."""
+    return begin(live, start, 1000)
+
+
+def begin(live: Live, start: Start, period_us: int) -> Live:
+    process = start(live.writing(period_us))
+    version = function(live.path, "live_version", ctypes.c_uint64)
+    wait = function(live.path, "live_wait", ctypes.c_int)
+    wait.argtypes = [ctypes.c_uint64, ctypes.c_int64]
+    seen = version()
+    # In small steps: a writer that is flat out wakes nobody.
+    for _ in range(TIMEOUT_S * 100):
+        wait(seen, 10_000_000)
+        if version() != seen:
+            return live
+    pytest.fail(f"the writer does not write: {process.poll()}")
+
+
+def function(path: Path, name: str, returns: type) -> Any:
+    found = ctypes.CDLL(str(path))[name]
+    found.restype = returns
+    return found
+
+
+def check(words: Words, **more: Any) -> None:
+    """Runs a reader until it has seen a hundred versions: nothing torn, and nothing said."""
+    done = finish(words, **more)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) >= 100
+
+
+# ---- C ----
+
+WAYS: dict[str, Callable[[], list[str]]] = {
+    "dlopen": lambda: ["gcc", "-std=gnu99", "-O2", "-pthread"],
+    "c++": lambda: [want("g++", "g++"), "-x", "c++", "-O1", "-pthread"],
+    "static": lambda: ["gcc", "-O2", "-static", "-pthread", "-DVDSO_STATIC"],
+    "loader": lambda: ["gcc", "-O2", "-pthread", "-DVDSO_STATIC"],
+    "musl": lambda: [want("musl-gcc", "musl-tools"), "-O2"],
+    "musl-static": lambda: [want("musl-gcc", "musl-tools"), "-O2", "-static", "-DVDSO_STATIC"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_c(way: str, flat_out: Live) -> None:
+    check([flat_out.compile(f"live-{way}", *WAYS[way]()), "300000"])
+
+
+def test_c_linked(flat_out: Live) -> None:
+    behind = str(flat_out.path), f"-Wl,-rpath,{flat_out.directory}"
+    check([flat_out.compile("live-linked", "gcc", "-O2", "-pthread", "-DLINKED", behind=behind), "300000"])
+    done = finish([flat_out.directory / "live-linked", "1000"], env={**os.environ, "LD_BIND_NOW": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mode", ["threads", "fork"])
+@pytest.mark.parametrize("way", ["dlopen", "static"])
+def test_c_threads_and_forks(way: str, mode: str, flat_out: Live) -> None:
+    check([flat_out.compile(f"live-{way}", *WAYS[way]()), "50000", mode])
+
+
+@pytest.mark.parametrize("way", ["dlopen", "static"])
+def test_locked_in_memory(way: str, flat_out: Live) -> None:
+    """mlockall faults every page in, for writing where that is allowed: a private copy would stand still."""
+    program = flat_out.compile(f"live-{way}", *WAYS[way]())
+    done = finish([program, "50000", "lock"])
+    if done.returncode != 0 and "mlockall" in done.stderr:
+        lacking("mlockall is not allowed here")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("way", ["dlopen", "musl", "static", "loader"])
+def test_a_write_faults(way: str, flat_out: Live) -> None:
+    done = finish([flat_out.compile(f"live-{way}", *WAYS[way]()), "1", "write"])
+    assert done.returncode == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("way", ["dlopen", "musl", "static"])
+def test_waiting(way: str, paced: Live) -> None:
+    done = finish([paced.compile(f"live-{way}", *WAYS[way]()), "50", "wait"])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_under_a_debugger(flat_out: Live) -> None:
+    """A breakpoint is written into the code's page, never into the record's: the reader goes on, and so does the page."""
+    gdb = want("gdb", "gdb")
+    program = flat_out.compile("live-dlopen", *WAYS["dlopen"]())
+    commands = ["set breakpoint pending on", "set confirm off", "break live_half", "run 2000", "info symbol $pc"]
+    commands += ["disassemble live_seq", "delete", "continue"]
+    words: list[str | Path] = [gdb, "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), program]
+    done = finish(words, timeout=60)
+    assert "live_half in section .text of" in done.stdout, done.stdout + done.stderr
+    assert "vdso_reader_u64" in done.stdout
+    assert "<live_page>" in done.stdout
+    assert "exited normally" in done.stdout, done.stdout + done.stderr
+
+
+def test_stepping_unwinds(flat_out: Live) -> None:
+    """From within the reader code the caller is found by .eh_frame, where no frame pointer leads."""
+    program = flat_out.compile("live-dlopen", *WAYS["dlopen"]())
+    commands = ["set breakpoint pending on", "set confirm off", "break vdso_reader_snapshot_of", "run 10", "bt"]
+    commands += ["stepi", "stepi", "stepi", "stepi", "stepi", "stepi", "bt"]
+    done = finish([want("gdb", "gdb"), "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), program], timeout=60)
+    assert done.stdout.count(" in main ") == 2, done.stdout + done.stderr
+
+
+# ---- other languages ----
+
+
+def test_rust(flat_out: Live) -> None:
+    program = flat_out.directory / "live-rust"
+    done = finish([want("rustc", "rustc"), "-O", "-o", program, SOURCES / "live.rs"], timeout=180)
+    assert done.returncode == 0, done.stderr
+    check([program, flat_out.path, "300000", str(LAYOUT.hash)])
+
+
+def test_go(flat_out: Live) -> None:
+    program = flat_out.directory / "live-go"
+    source = flat_out.directory / "go" / "live.go"
+    source.parent.mkdir()
+    shutil.copyfile(SOURCES / "live.go", source)
+    shutil.copyfile(flat_out.directory / "live.h", source.parent / "live.h")
+    env = {**os.environ, "CGO_ENABLED": "1", "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
+    env.setdefault("GOCACHE", str(flat_out.directory / "go-cache"))
+    done = finish([want("go", "golang-go"), "build", "-o", program, source], timeout=180, env=env)
+    assert done.returncode == 0, done.stderr
+    check([program, flat_out.path, "50000"])
+
+
+def test_node(flat_out: Live) -> None:
+    modules = koffi()
+    env = {**os.environ, "NODE_PATH": str(modules)}
+    words = [want("node", "nodejs"), SOURCES / "live.js", flat_out.path, "5000", str(LAYOUT.hash)]
+    check(words, env=env, timeout=60)
+
+
+def koffi() -> Path:
+    """Where koffi is installed: build/node, by .ci/run or now."""
+    modules = ROOT / "build" / "node" / "node_modules"
+    if not (modules / "koffi").is_dir():
+        npm = want("npm", "npm")
+        done = finish([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", modules.parent, "koffi@2"], timeout=180)
+        if done.returncode != 0:
+            lacking(f"koffi cannot be installed by npm: {done.stderr[-200:]}")
+    return modules
+
+
+def test_java(flat_out: Live) -> None:
+    javac = want("javac", "default-jdk-headless")
+    home = Path(javac).resolve().parents[1]
+    includes = [f"-I{home / 'include'}", f"-I{home / 'include' / 'linux'}"]
+    shim = flat_out.compile("live-jni.so", "gcc", "-O2", "-shared", "-fPIC", *includes, source="LiveJni.c")
+    done = finish([javac, "-d", flat_out.directory, SOURCES / "Live.java"], timeout=180)
+    assert done.returncode == 0, done.stderr
+    words = ["java", "-Xshare:auto", "-cp", flat_out.directory, "Live", shim, flat_out.path, "50000"]
+    check(words, timeout=60)
+
+
+def test_ctypes(flat_out: Live) -> None:
+    words = [sys.executable, "-I", SOURCES / "live_ctypes.py", flat_out.path, "10000", str(LAYOUT.hash)]
+    check(words)
