@@ -19,6 +19,8 @@ static const struct {
 	{"PAGE_HEARTBEAT_OFFSET", offsetof(struct vdso_page_header, heartbeat_ns)},
 	{"PAGE_WRITER_PID_OFFSET", offsetof(struct vdso_page_header, writer_pid)},
 	{"PAGE_WRITER_START_OFFSET", offsetof(struct vdso_page_header, writer_start)},
+	{"STATE_REPLACED", VDSO_STATE_REPLACED},
+	{"STATE_SILENT", VDSO_STATE_SILENT},
 	{"SLOTS_MAX", VDSO_SLOTS_MAX},
 	{"RECORD_BYTES_MAX", VDSO_RECORD_MAX},
 	{"CLOCK_IDS", VDSO_CLOCK_IDS},

@@ -14,12 +14,18 @@
 int vdso_add_clock(PyObject *module);
 int vdso_add_clockpage(PyObject *module);
 int vdso_add_constants(PyObject *module);
+int vdso_add_draft(PyObject *module);
+int vdso_add_file(PyObject *module);
 int vdso_add_image(PyObject *module);
 int vdso_add_launch(PyObject *module);
 int vdso_add_observe(PyObject *module);
 int vdso_add_page(PyObject *module);
+int vdso_add_publisher(PyObject *module);
+int vdso_add_reader(PyObject *module);
+int vdso_add_record(PyObject *module);
 int vdso_add_routes(PyObject *module);
 int vdso_add_vvar(PyObject *module);
+int vdso_add_snapshot(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */
 PyObject *vdso_raise(const char *class_name, const char *format, ...);

@@ -1,5 +1,6 @@
 #include "page.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -40,6 +41,11 @@ static uint64_t round_to_pages(uint64_t bytes)
 	return (bytes + page - 1) / page * page;
 }
 
+static bool may_write(const struct vdso_page *page)
+{
+	return page->here != NULL && *page->here == 1;
+}
+
 int vdso_page_create(int fd, off_t offset, const struct vdso_page_shape *shape)
 {
 	struct vdso_page_header header = {
@@ -52,7 +58,6 @@ int vdso_page_create(int fd, off_t offset, const struct vdso_page_shape *shape)
 		.schema_hash = shape->schema_hash,
 	};
 	uint64_t magic = 0, end;
-	struct stat st;
 	int err = shape_check(shape->slots, shape->record_size);
 
 	if (err != 0)
@@ -61,14 +66,16 @@ int vdso_page_create(int fd, off_t offset, const struct vdso_page_shape *shape)
 		return -EINVAL;
 	header.slot_stride = vdso_slot_stride(shape->record_size);
 	header.page_size = vdso_page_size(shape->slots, shape->record_size);
-	if (fstat(fd, &st) != 0)
-		return -errno;
 	if (pread(fd, &magic, sizeof(magic), offset) == sizeof(magic) && magic == VDSO_PAGE_MAGIC)
 		return -EEXIST;
 	/* To a whole page: mappings are made in pages, and the zeroes behind the last slot must be the file's own. */
 	end = (uint64_t)offset + round_to_pages(header.page_size);
-	if ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0)
-		return -errno;
+	/* Allocated, not only said: a filesystem that is full must fail here and not under a store. */
+	do
+		err = posix_fallocate(fd, offset, (off_t)end - offset);
+	while (err == EINTR);
+	if (err != 0)
+		return -err;
 	if (pwrite(fd, &header, VDSO_LINE, offset) != (ssize_t)VDSO_LINE)
 		return errno != 0 ? -errno : -EIO;
 	return 0;
@@ -90,6 +97,39 @@ int vdso_page_create_memfd(const char *name, const struct vdso_page_shape *shape
 	}
 	*ret = fd;
 	return 0;
+}
+
+int vdso_page_find(int fd, off_t *ret)
+{
+	union {
+		Elf64_Ehdr elf;
+		unsigned char bytes[4096];
+	} head;
+	ssize_t size = pread(fd, &head, sizeof(head), 0);
+
+	if (size < 0)
+		return -errno;
+	if ((size_t)size < sizeof(head.elf))
+		return -ENODATA;
+	if (memcmp(head.elf.e_ident, ELFMAG, SELFMAG) != 0 || head.elf.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    head.elf.e_phentsize != sizeof(Elf64_Phdr) || head.elf.e_phoff > (size_t)size ||
+	    head.elf.e_phnum > ((size_t)size - head.elf.e_phoff) / sizeof(Elf64_Phdr))
+		return -EBADMSG;
+	for (unsigned i = head.elf.e_phnum; i-- > 0;) {
+		uint64_t magic = 0;
+		Elf64_Phdr segment;
+
+		memcpy(&segment, head.bytes + head.elf.e_phoff + i * sizeof(segment), sizeof(segment));
+		if (segment.p_type != PT_LOAD || segment.p_flags != PF_R || segment.p_offset > INT64_MAX ||
+		    segment.p_offset != round_to_pages(segment.p_offset))
+			continue;
+		if (pread(fd, &magic, sizeof(magic), (off_t)segment.p_offset) == sizeof(magic) &&
+		    magic == VDSO_PAGE_MAGIC) {
+			*ret = (off_t)segment.p_offset;
+			return 0;
+		}
+	}
+	return -EBADMSG;
 }
 
 int vdso_page_check(int fd, off_t offset, struct vdso_page_header *ret)
@@ -215,38 +255,75 @@ static int stay_here(struct vdso_page *page)
 	return 0;
 }
 
-int vdso_page_open_writer(int fd, off_t offset, struct vdso_page *ret)
+/* Once it is sure that there is no other writer in another process. */
+static int become_writer(int fd, off_t offset, struct vdso_page *ret)
 {
 	struct vdso_page page = {.fd = fd};
 	uint64_t start = process_start(getpid());
-	int err = lock(fd, F_WRLCK);
+	int err = map(fd, offset, PROT_READ | PROT_WRITE, &page);
 
 	if (err != 0)
 		return err;
-	err = map(fd, offset, PROT_READ | PROT_WRITE, &page);
-	if (err != 0)
-		goto unlock;
-	/* The lock does not tell two writers of one process apart; the signature does. And nothing may be unlocked here:
-	 * the lock is the other one's. */
-	if (atomic_load_explicit(&page.header->writer_pid, memory_order_relaxed) == (uint64_t)getpid() &&
-	    atomic_load_explicit(&page.header->writer_start, memory_order_relaxed) == start) {
-		munmap(page.header, page.size);
-		return -EBUSY;
-	}
 	err = stay_here(&page);
-	if (err != 0)
-		goto unmap;
+	if (err != 0) {
+		munmap(page.header, page.size);
+		return err;
+	}
 	atomic_store_explicit(&page.header->writer_start, start, memory_order_relaxed);
 	atomic_store_explicit(&page.header->writer_pid, (uint64_t)getpid(), memory_order_relaxed);
 	/* The predecessor may have died between its store of head and its wake. */
 	wake_all(page.header);
 	*ret = page;
 	return 0;
-unmap:
-	munmap(page.header, page.size);
-unlock:
-	lock(fd, F_UNLCK);
+}
+
+int vdso_page_open_writer(int fd, off_t offset, struct vdso_page *ret)
+{
+	struct vdso_page_header header;
+	int err = lock(fd, F_WRLCK);
+
+	if (err != 0)
+		return err;
+	err = vdso_page_check(fd, offset, &header);
+	/* The lock does not tell two writers of one process apart; the signature does. And nothing may be unlocked here:
+	 * the lock is the other one's. */
+	if (err == 0 && header.writer_pid == (uint64_t)getpid() && header.writer_start == process_start(getpid()))
+		return -EBUSY;
+	if (err == 0)
+		err = become_writer(fd, offset, ret);
+	if (err != 0)
+		lock(fd, F_UNLCK);
 	return err;
+}
+
+int vdso_page_succeed(int fd, off_t offset, struct vdso_page *ret)
+{
+	(void)lock(fd, F_WRLCK);
+	return become_writer(fd, offset, ret);
+}
+
+int vdso_page_retire(int fd, off_t offset)
+{
+	struct vdso_page page = {.fd = -1};
+	int err = map(fd, offset, PROT_READ | PROT_WRITE, &page);
+
+	if (err != 0)
+		return err;
+	atomic_fetch_or_explicit(&page.header->state, VDSO_STATE_REPLACED, memory_order_release);
+	wake_all(page.header);
+	munmap(page.header, page.size);
+	return 0;
+}
+
+int vdso_page_set_state(struct vdso_page *page, uint64_t set, uint64_t clear)
+{
+	uint64_t state;
+
+	if (!may_write(page))
+		return -EPERM;
+	state = atomic_load_explicit(&page->header->state, memory_order_relaxed);
+	atomic_store_explicit(&page->header->state, (state | set) & ~clear, memory_order_release);
+	return 0;
 }
 
 int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret)
@@ -257,11 +334,6 @@ int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret)
 	if (err == 0)
 		*ret = page;
 	return err;
-}
-
-static bool may_write(const struct vdso_page *page)
-{
-	return page->here != NULL && *page->here == 1;
 }
 
 void vdso_page_close(struct vdso_page *page)
@@ -294,7 +366,8 @@ int vdso_page_reopen_readonly(int fd)
 
 pid_t vdso_page_holder(int fd)
 {
-	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	/* Asks what is in the way of reading: writers' locks only, of which there is one. */
+	struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
 
 	if (fcntl(fd, F_GETLK, &range) != 0)
 		return -errno;
@@ -311,14 +384,12 @@ bool vdso_page_writer_alive(const struct vdso_page *page)
 
 int vdso_page_stage(struct vdso_page *page, const void *record)
 {
-	const uint64_t *words = record;
 	_Atomic uint64_t *slot;
 
 	if (!may_write(page))
 		return -EPERM;
 	slot = vdso_page_begin(page->header);
-	for (uint32_t i = 0; i < page->header->record_size / 8u; i++)
-		atomic_store_explicit(&slot[i], words[i], memory_order_relaxed);
+	vdso_copy_in(slot, record, page->header->record_size);
 	return 0;
 }
 
@@ -336,7 +407,8 @@ int vdso_page_publish(struct vdso_page *page, const void *record, bool wake)
 {
 	if (!may_write(page))
 		return -EPERM;
-	vdso_page_write(page->header, record);
+	vdso_copy_in(vdso_page_begin(page->header), record, page->header->record_size);
+	vdso_page_commit(page->header);
 	if (wake)
 		wake_all(page->header);
 	return 0;
@@ -357,7 +429,7 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 
 	if (page->header == NULL)
 		return VDSO_PAGE_NOT_THERE;
-	status = vdso_page_read(page->header, record, version, READ_TRIES);
+	status = vdso_page_copy(page->header, 0, page->header->record_size, record, version, READ_TRIES);
 	if (status != VDSO_READ_OK || max_age_ns == 0)
 		return (enum vdso_page_answer)status;
 	beat = (int64_t)atomic_load_explicit(&page->header->heartbeat_ns, memory_order_relaxed);
@@ -368,20 +440,27 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 
 int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns)
 {
-	struct timespec deadline, *until = NULL;
+	int64_t now = now_ns(), end = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
 
-	if (timeout_ns >= 0) {
-		int64_t end = now_ns() + timeout_ns;
-
-		deadline = (struct timespec){.tv_sec = (time_t)(end / NS_PER_S), .tv_nsec = (long)(end % NS_PER_S)};
-		until = &deadline;
-	}
 	while (atomic_load_explicit(&page->header->head, memory_order_acquire) == seen) {
+		uint64_t state = atomic_load_explicit(&page->header->state, memory_order_acquire);
+		/* Being replaced does not change the futex word, so its wake can be missed, once. */
+		int64_t slice = state & VDSO_STATE_SILENT ? NS_PER_S / 1000 : NS_PER_S;
+		struct timespec until;
+
+		if (state & VDSO_STATE_REPLACED)
+			return -ESTALE;
+		if (now >= end)
+			return -ETIMEDOUT;
+		slice += now;
+		if (slice > end)
+			slice = end;
+		until = (struct timespec){.tv_sec = (time_t)(slice / NS_PER_S), .tv_nsec = (long)(slice % NS_PER_S)};
 		/* The bitset form takes an absolute deadline, so that spurious wakes do not prolong it. */
-		if (syscall(SYS_futex, futex_word(page->header), FUTEX_WAIT_BITSET, (uint32_t)seen, until, NULL,
-			    FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN)
-			continue;
-		return -errno;
+		if (syscall(SYS_futex, futex_word(page->header), FUTEX_WAIT_BITSET, (uint32_t)seen, &until, NULL,
+			    FUTEX_BITSET_MATCH_ANY) != 0 && errno != EAGAIN && errno != ETIMEDOUT)
+			return -errno;
+		now = now_ns();
 	}
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "copy.h"
 #include "protocol.h"
 
 #define VDSO_SLOTS_MAX 4096u
@@ -60,11 +61,29 @@ int vdso_page_create_memfd(const char *name, const struct vdso_page_shape *shape
 int vdso_page_check(int fd, off_t offset, struct vdso_page_header *ret);
 
 /*
+ * Where in the file the page is: in an ELF file its last segment that is only readable and begins with the magic. Only says
+ * where to look: vdso_page_check() says whether it is one. -ENODATA, -EBADMSG.
+ */
+int vdso_page_find(int fd, off_t *ret);
+
+/*
  * Takes the lock and maps the page for writing; owns fd from then on when it succeeds. A predecessor that died is
  * succeeded: its last whole record stays, and whoever it failed to wake is woken. -EBUSY: there is a writer
  * (vdso_page_holder() says which).
  */
 int vdso_page_open_writer(int fd, off_t offset, struct vdso_page *ret);
+
+/*
+ * The same for who has made sure by other means that there is no other writer: the page's own lock, which another process may
+ * keep from us by reading locks, is taken if it can be had, and shows who asks vdso_page_holder() that there is a writer.
+ */
+int vdso_page_succeed(int fd, off_t offset, struct vdso_page *ret);
+
+/* Says in a page that has no writer any more that it has been replaced, and wakes who waits for a version. */
+int vdso_page_retire(int fd, off_t offset);
+
+/* Sets and clears VDSO_STATE_*, of the writer's own page. */
+int vdso_page_set_state(struct vdso_page *page, uint64_t set, uint64_t clear);
 
 /* Maps the page for reading. The descriptor stays the caller's and may be closed. */
 int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret);
@@ -97,8 +116,8 @@ int vdso_page_beat(struct vdso_page *page, uint64_t now_ns);
 enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_age_ns, void *record, uint64_t *version);
 
 /*
- * Sleeps until the head is no longer `seen`; timeout_ns < 0: for ever. -ETIMEDOUT, -EINTR. Writers that do not wake are
- * only noticed at the timeout.
+ * Sleeps until the head is no longer `seen`; timeout_ns < 0: for ever. -ETIMEDOUT, -EINTR, -ESTALE when the page has been
+ * replaced. A SILENT writer is noticed within a millisecond.
  */
 int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns);
 

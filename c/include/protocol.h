@@ -37,7 +37,15 @@ struct vdso_page_header {
 	_Alignas(VDSO_LINE) _Atomic uint64_t heartbeat_ns; /* CLOCK_MONOTONIC, 0: the writer keeps none */
 	_Atomic uint64_t writer_pid;                       /* 0: closed in order */
 	_Atomic uint64_t writer_start;                     /* field 22 of /proc/PID/stat: tells a pid from its reuse */
+	_Atomic uint64_t state;                            /* VDSO_STATE_*; the writer's, and its successor's */
 };
+
+/*
+ * REPLACED: no version will follow here, since another page has the name, or none has; readers keep the last record and open
+ * the name again. SILENT: the writer does not wake, so who waits has to look from time to time.
+ */
+#define VDSO_STATE_REPLACED 1u
+#define VDSO_STATE_SILENT 2u
 
 _Static_assert(sizeof(struct vdso_page_header) == 3 * VDSO_LINE, "the header is three lines");
 _Static_assert(offsetof(struct vdso_page_header, head) == VDSO_LINE, "head has line 1 to itself");

@@ -1,7 +1,7 @@
 """The mechanism, in C: see c/binding, one file a type."""
 
 from types import TracebackType
-from typing import NoReturn, Self, final
+from typing import Any, NoReturn, Self, final
 
 from typing_extensions import Buffer
 
@@ -95,6 +95,125 @@ class PageReader:
     def writer_alive(self) -> bool: ...
     @property
     def slot_versions(self) -> tuple[int, ...]: ...
+
+# file.c
+STATE_REPLACED: int
+STATE_SILENT: int
+
+def filesystem(path: str, /) -> tuple[bool, bool]:
+    """(noexec, volatile) of a path's filesystem; volatile: in memory. Raises OSError."""
+
+def page_find(fd: int, /) -> tuple[int, int, int, int, int]:
+    """(offset, slots, record_size, fields_at, fields_size) of a file's page. Raises errors.PageNotThere."""
+
+def page_create(
+    fd: int, offset: int, record_size: int, slots: int, schema_hash: int, fields_at: int, fields_size: int, /
+) -> None:
+    """Lays an empty page into a file, whose space is allocated. Raises OSError."""
+
+def page_retire(fd: int, offset: int, /) -> None:
+    """Says in a page without a writer that it has been replaced. Raises errors.PageNotThere."""
+
+def lock_file(fd: int, /) -> None:
+    """A lock that ends with the process and that its children do not have. BlockingIOError: another's."""
+
+def lock_holder(fd: int, /) -> int:
+    """The other process that has the lock; 0: none; -1: one that is not to be seen from here."""
+
+# record.c
+@final
+class Record:
+    """What reads and writes such records. fields: name, kind, offset, item_size, shape, nested record."""
+
+    def __new__(
+        cls,
+        layout: Any,
+        name: str,
+        size: int,
+        fields: tuple[tuple[str, int, int, int, tuple[int, ...], Record | None], ...],
+    ) -> Self: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def layout(self) -> Any: ...
+
+# snapshot.c
+@final
+class Snapshot:
+    """One whole record: an attribute a field, and its version. Never changes."""
+
+    @property
+    def version(self) -> int: ...
+    def asdict(self) -> dict[str, Any]: ...
+    def astuple(self) -> tuple[Any, ...]: ...
+    def as_(self, schema: Any, /) -> Any: ...
+    @property
+    def _record(self) -> Record: ...
+    @classmethod
+    def _from_bytes(cls, record: Record, version: int, data: Buffer, /) -> Self: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+# reader.c
+class RecordReader:
+    """Reads the page at `offset` of a file, which is the reader's from then on. Raises errors.PageNotThere."""
+
+    def __new__(cls, fd: int, offset: int, record: Record) -> Self: ...
+    def snapshot(self) -> Snapshot:
+        """One whole record. Raises errors.PageNeverWritten, PageLapped, PageClosed."""
+    def close(self) -> None: ...
+    def _wait(self, seen: int, timeout_ns: int, /) -> int:
+        """1: the newest version is not `seen`; 0: timeout_ns (negative: for ever) went by; -1: replaced."""
+    @property
+    def version(self) -> int:
+        """The newest version's number; 0: nothing has been published yet."""
+    @property
+    def age(self) -> float | None:
+        """Seconds since the newest version was published; None: nothing has been."""
+    @property
+    def publisher_alive(self) -> bool: ...
+    @property
+    def _state(self) -> int: ...
+    @property
+    def _writer_pid(self) -> int: ...
+    @property
+    def _fd(self) -> int: ...
+    @property
+    def _slots(self) -> int: ...
+    @property
+    def _record(self) -> Record: ...
+    @property
+    def _address(self) -> int: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+
+# publisher.c
+class RecordPublisher:
+    """Publishes in the page at `offset` of a file, which is the publisher's from then on."""
+
+    def __new__(cls, fd: int, offset: int, record: Record, notify: bool) -> Self: ...
+    def update(self, **fields: Any) -> int:
+        """Publishes one version with these fields changed. Raises errors.BadValue, NotPublisher, PageClosed."""
+    def set(self, record: Any, /) -> int:
+        """Publishes one version with all fields. Raises errors.BadValue, NotPublisher, PageClosed."""
+    def _begin_with(self, name: str, value: Any, /) -> None: ...
+    def _current(self) -> bytes: ...
+    def _merge(self, before: Buffer, after: Buffer, /) -> int: ...
+    def _close(self) -> None: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def _here(self) -> bool: ...
+    _record: Record
+
+# draft.c
+@final
+class Draft:
+    """A record to be changed: an attribute a field."""
+
+    def __new__(cls, record: Record, bytes: Buffer) -> Self: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 # clockpage.c
 @final

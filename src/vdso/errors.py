@@ -235,3 +235,58 @@ class BadPageName(UsageError):
 
 class PageUnreadable(PageNotThere):
     """There is a file, and it is not what it should be: damaged, of another format, or not to be trusted."""
+
+
+class PageClosed(PageError, ValueError):
+    """The reader or publisher was closed."""
+
+    def __init__(self, message: str = "it is closed", hint: str | None = None) -> None:
+        super().__init__(message, hint)
+
+
+class PageDiffers(PageError):
+    """A page's fields are not those that were expected; `differences` has a phrase for each."""
+
+    def __init__(self, name: str, differences: list[str], hint: str | None = None) -> None:
+        super().__init__(f"{name} is another record: {', '.join(differences)}", hint)
+        self.differences = differences
+
+
+class WriterActive(PageBusy):
+    """The name has a publisher already; `pid` says which process, -1 when it is not to be seen from here."""
+
+    def __init__(self, name: str, pid: int, hint: str | None = None) -> None:
+        super().__init__(pid, hint)
+        who = f"process {pid}" if pid > 0 else "a process in another pid namespace"
+        self.message = f"{name} has a publisher: {who}"
+        self.args = (self.message,)
+        self.name = name
+
+
+class NotPublisher(ForkedWriter):
+    """This process was forked by the publisher, or got its object from it, and a page has one publisher."""
+
+    default_hint = "publish in the process that called publish()"
+
+    def __init__(
+        self, message: str = "this process was forked by the page's publisher", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint)
+
+
+class BadValue(PageError, ValueError):
+    """A field cannot hold a value. Nothing was published; `field` is the field's name."""
+
+    def __init__(self, field: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(f"{field}: {reason}", hint)
+        self.field = field
+
+
+class DirectoryRefused(PageError):
+    """A directory in which pages cannot be trusted."""
+
+    default_hint = "a directory that belongs to the publisher, and that nobody else can write in"
+
+
+class NoDirectory(PageError):
+    """There is no directory in memory for pages."""

@@ -38,12 +38,16 @@ DEPTH_MAX = 16
 DIMENSIONS_MAX = 4
 NAME_BYTES_MAX = 64
 
-LAYOUT = "__vdso_layout__"  # a page class's layout, as an attribute
+# A page class's layout, and its fields' types by name, as attributes.
+LAYOUT = "__vdso_layout__"
+TYPES = "__vdso_types__"
 
 # What readers, snapshots and live libraries call their own things: no field has one of these names.
 RESERVED = frozenset(
-    ("age", "as_", "asdict", "astuple", "close", "open", "page", "publisher_alive", "reopen", "replaced")
-    + ("snapshot", "version", "wait", "watch")
+    [
+        *("age", "as_", "asdict", "astuple", "close", "open", "page", "publisher_alive"),
+        *("reopen", "replaced", "snapshot", "version", "wait", "watch"),
+    ]
 )
 
 # ---- The result ----
@@ -233,6 +237,7 @@ class FieldType:
     item_size: int
     shape: tuple[int, ...] = ()
     record: Layout | None = None
+    cls: type | None = dataclasses.field(default=None, compare=False)  # the class that a record was said by
 
     def __repr__(self) -> str:
         return f"<{Field('', self.kind, 0, self.item_size, self.shape, self.record).type_name}>"
@@ -297,8 +302,8 @@ def scalar(kind: str) -> FieldType:
     return FieldType(kind, SCALARS[kind][0])
 
 
-def nested(layout: Layout) -> FieldType:
-    return FieldType("record", layout.size, (), layout)
+def nested(layout: Layout, cls: type | None = None) -> FieldType:
+    return FieldType("record", layout.size, (), layout, cls)
 
 
 def field_type(annotation: Any, where: str) -> FieldType:
@@ -327,7 +332,7 @@ def field_type(annotation: Any, where: str) -> FieldType:
     if found is not None:
         return found
     if isinstance(annotation, Layout) or _has_fields(annotation):
-        return nested(layout_of(annotation))
+        return nested(layout_of(annotation), annotation if isinstance(annotation, type) else None)
     said = getattr(annotation, "__name__", None) or repr(annotation)
     raise BadSchema(
         f"{where}: no field can be of type {said}",
@@ -348,7 +353,9 @@ def page(cls: PageClass) -> PageClass:
     """
     frame = sys._getframe(1)
     dataclasses.dataclass(cls)  # in place
-    setattr(cls, LAYOUT, _from_hints(cls, {**frame.f_globals, **frame.f_locals}))
+    types = _types(cls, {**frame.f_globals, **frame.f_locals})
+    setattr(cls, LAYOUT, make(cls.__name__, types.items()))
+    setattr(cls, TYPES, types)
     return cls
 
 
@@ -363,10 +370,8 @@ def layout_of(schema: Any) -> Layout:
         own = schema.__dict__.get(LAYOUT)
         if own is not None:
             return typing.cast(Layout, own)
-        if _is_ctypes_structure(schema):
-            return _from_ctypes(schema)
         if _has_fields(schema):
-            return _from_hints(schema, None)
+            return make(schema.__name__, types_of(schema).items())
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(schema, numpy.dtype) and schema.names:
         return _from_dtype(schema)
@@ -409,7 +414,15 @@ def _is_ctypes_structure(schema: type) -> bool:
     return ctypes is not None and issubclass(schema, ctypes.Structure)
 
 
-def _from_hints(cls: type, names: dict[str, Any] | None) -> Layout:
+def types_of(cls: type) -> dict[str, "FieldType"]:
+    """The types of a page class's, dataclass's, msgspec.Struct's or ctypes.Structure's fields. Raises BadSchema."""
+    if _is_ctypes_structure(cls):
+        return _ctypes_types(cls)
+    own: dict[str, FieldType] | None = cls.__dict__.get(TYPES)
+    return _types(cls, None) if own is None else own
+
+
+def _types(cls: Any, names: dict[str, Any] | None) -> dict[str, "FieldType"]:
     try:
         hints = typing.get_type_hints(cls, None, names, include_extras=True)
     except NameError as error:
@@ -417,19 +430,19 @@ def _from_hints(cls: type, names: dict[str, Any] | None) -> Layout:
     if dataclasses.is_dataclass(cls):
         order = [field.name for field in dataclasses.fields(cls)]
     else:
-        order = list(cls.__struct_fields__)  # type: ignore[attr-defined]
-    return make(cls.__name__, [(name, field_type(hints[name], f"{cls.__name__}.{name}")) for name in order])
+        order = list(cls.__struct_fields__)
+    return {name: field_type(hints[name], f"{cls.__name__}.{name}") for name in order}
 
 
-def _from_ctypes(cls: Any) -> Layout:
-    fields = []
+def _ctypes_types(cls: Any) -> dict[str, "FieldType"]:
+    fields: dict[str, FieldType] = {}
     for base in reversed(cls.__mro__):
         for entry in base.__dict__.get("_fields_", ()):
             where = f"{cls.__name__}.{entry[0]}"
             if len(entry) > 2:
                 raise BadSchema(f"{where}: a bit field has no place of its own")
-            fields.append((entry[0], field_type(entry[1], where)))
-    return make(cls.__name__, fields)
+            fields[entry[0]] = field_type(entry[1], where)
+    return fields
 
 
 # ctypes' codes. Integers go by their size, which is the C compiler's.

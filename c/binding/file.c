@@ -1,0 +1,144 @@
+/* What pages need of files and Python's os does not have. */
+#include "module.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+
+#include "page.h"
+
+PyDoc_STRVAR(filesystem_doc,
+	     "filesystem(path, /)\n--\n\n"
+	     "(noexec, volatile) of the filesystem that a path is on. volatile: it is in memory, and no disk stalls a writer.");
+
+static PyObject *filesystem(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	struct statfs fs;
+	PyObject *path;
+	int err;
+
+	if (!PyUnicode_FSConverter(arg, &path))
+		return NULL;
+	err = statfs(PyBytes_AS_STRING(path), &fs) != 0 ? errno : 0;
+	Py_DECREF(path);
+	if (err != 0) {
+		errno = err;
+		return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, arg);
+	}
+	return Py_BuildValue("(OO)", fs.f_flags & ST_NOEXEC ? Py_True : Py_False,
+			     fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ? Py_True : Py_False);
+}
+
+PyDoc_STRVAR(page_find_doc,
+	     "page_find(fd, /)\n--\n\n"
+	     "(offset, slots, record_size, fields_at, fields_size) of the page in a file, checked against the file's size.\n\n"
+	     "PageNotThere: there is none, or none that this version reads.");
+
+static PyObject *page_find(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	struct vdso_page_header header;
+	int fd = PyObject_AsFileDescriptor(arg), err;
+	off_t offset;
+
+	if (fd < 0)
+		return NULL;
+	err = vdso_page_find(fd, &offset);
+	if (err == 0)
+		err = vdso_page_check(fd, offset, &header);
+	if (err != 0)
+		return vdso_raise_not_a_page(err);
+	return Py_BuildValue("(LIIKK)", (long long)offset, header.slots, header.record_size,
+			     header.fields_offset == 0 ? 0ull : (unsigned long long)offset + header.fields_offset,
+			     (unsigned long long)header.fields_size);
+}
+
+PyDoc_STRVAR(page_create_doc,
+	     "page_create(fd, offset, record_size, slots, schema_hash, fields_at, fields_size, /)\n--\n\n"
+	     "Lays an empty page into a file, whose space is allocated. OSError: ENOSPC and others.");
+
+static PyObject *page_create(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	unsigned long long hash, fields_at, fields_size;
+	struct vdso_page_shape shape;
+	long long offset;
+	int fd, err;
+
+	if (!PyArg_ParseTuple(args, "iLIIKKK:page_create", &fd, &offset, &shape.record_size, &shape.slots, &hash,
+			      &fields_at, &fields_size))
+		return NULL;
+	shape.schema_hash = hash;
+	shape.fields_offset = fields_at - (unsigned long long)offset;
+	shape.fields_size = fields_size;
+	err = vdso_page_create(fd, offset, &shape);
+	if (err != 0)
+		return vdso_raise_errno(err);
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(page_retire_doc, "page_retire(fd, offset, /)\n--\n\nSays in a page without a writer that it has been replaced.");
+
+static PyObject *page_retire(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	long long offset;
+	int fd, err;
+
+	if (!PyArg_ParseTuple(args, "iL:page_retire", &fd, &offset))
+		return NULL;
+	err = vdso_page_retire(fd, offset);
+	if (err != 0)
+		return vdso_raise_not_a_page(err);
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(lock_file_doc,
+	     "lock_file(fd, /)\n--\n\n"
+	     "Takes a lock on a file that the kernel drops when this process ends, and that its children do not have.\n"
+	     "BlockingIOError: another process has it.");
+
+static PyObject *lock_file(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = PyObject_AsFileDescriptor(arg);
+
+	if (fd < 0)
+		return NULL;
+	if (fcntl(fd, F_SETLK, &range) != 0)
+		return vdso_raise_errno(errno == EACCES ? EAGAIN : errno);
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(lock_holder_doc,
+	     "lock_holder(fd, /)\n--\n\n"
+	     "The pid of another process that has the lock, 0 when none has; negative when it is in a pid namespace that this\n"
+	     "process does not see.");
+
+static PyObject *lock_holder(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+	int fd = PyObject_AsFileDescriptor(arg);
+
+	if (fd < 0)
+		return NULL;
+	if (fcntl(fd, F_GETLK, &range) != 0)
+		return vdso_raise_errno(errno);
+	if (range.l_type == F_UNLCK)
+		return PyLong_FromLong(0);
+	return PyLong_FromLong(range.l_pid > 0 ? range.l_pid : -1);
+}
+
+static PyMethodDef functions[] = {
+	{"filesystem", filesystem, METH_O, filesystem_doc},
+	{"page_find", page_find, METH_O, page_find_doc},
+	{"page_create", page_create, METH_VARARGS, page_create_doc},
+	{"page_retire", page_retire, METH_VARARGS, page_retire_doc},
+	{"lock_file", lock_file, METH_O, lock_file_doc},
+	{"lock_holder", lock_holder, METH_O, lock_holder_doc},
+	{NULL, NULL, 0, NULL},
+};
+
+int vdso_add_file(PyObject *module)
+{
+	return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,415 @@
+/*
+ * A page's reader: an attribute is a field of the newest version, read in the page and nowhere kept.
+ *
+ * What is not reserved (vdso.pages.schema.RESERVED) and does not begin with _ may be a field's name, so nothing here is
+ * called anything else.
+ */
+#include "record.h"
+
+#include <errno.h>
+#include <string.h>
+#include <structmember.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "page.h"
+
+#define TRIES 100000u
+#define NS_PER_S INT64_C(1000000000)
+/* Fields up to this are copied to the stack. */
+#define SMALL 512u
+/* Below this a copy is shorter than handing the GIL to another thread and back. */
+#define COPY_WITHOUT_GIL 65536u
+
+/* The mapping, which the reader and its `snapshot` share. Lives as long as either does. */
+struct mapping {
+	PyObject_HEAD
+	vectorcallfunc call;
+	struct vdso_page page;
+	int fd;
+	_Atomic int closed;
+	struct vdso_record *record;
+};
+
+struct reader {
+	PyObject_HEAD
+	struct mapping *mapping;
+	struct vdso_record *record; /* the mapping's */
+	PyObject *name_snapshot;    /* interned */
+};
+
+static PyObject *refuse(enum vdso_page_answer answer)
+{
+	switch (answer) {
+	case VDSO_PAGE_NEVER_WRITTEN:
+		return vdso_raise("PageNeverWritten", "()");
+	case VDSO_PAGE_LAPPED:
+		return vdso_raise("PageLapped", "()");
+	default:
+		return vdso_raise("PageClosed", "()");
+	}
+}
+
+/* ---- The mapping, which is called for a snapshot ---- */
+
+static void mapping_dealloc(PyObject *object)
+{
+	struct mapping *self = (struct mapping *)object;
+	PyTypeObject *type = Py_TYPE(object);
+
+	vdso_page_close(&self->page);
+	if (self->fd >= 0)
+		close(self->fd);
+	Py_XDECREF((PyObject *)self->record);
+	type->tp_free(object);
+	Py_DECREF(type);
+}
+
+static PyObject *take_snapshot(struct mapping *self)
+{
+	struct vdso_record *record = self->record;
+	struct vdso_snapshot *ret;
+	enum vdso_read_status status;
+
+	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
+		return refuse(VDSO_PAGE_NOT_THERE);
+	ret = vdso_snapshot_new(record, 0);
+	if (ret == NULL)
+		return NULL;
+	if (record->record_size < COPY_WITHOUT_GIL) {
+		status = vdso_page_copy(self->page.header, 0, record->record_size, ret->data, &ret->version, TRIES);
+	} else {
+		Py_BEGIN_ALLOW_THREADS
+		status = vdso_page_copy(self->page.header, 0, record->record_size, ret->data, &ret->version, TRIES);
+		Py_END_ALLOW_THREADS
+	}
+	if (status == VDSO_READ_OK)
+		return (PyObject *)ret;
+	Py_DECREF((PyObject *)ret);
+	return refuse((enum vdso_page_answer)status);
+}
+
+static PyObject *mapping_call(PyObject *object, PyObject *const *Py_UNUSED(args), size_t given, PyObject *names)
+{
+	if (PyVectorcall_NARGS(given) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
+		PyErr_SetString(PyExc_TypeError, "snapshot() takes no arguments");
+		return NULL;
+	}
+	return take_snapshot((struct mapping *)object);
+}
+
+static PyMemberDef mapping_members[] = {
+	{"__vectorcalloffset__", T_PYSSIZET, offsetof(struct mapping, call), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(mapping_doc, "Takes a snapshot: one whole record of the newest version.");
+
+static PyType_Slot mapping_slots[] = {
+	{Py_tp_doc, (void *)mapping_doc},
+	{Py_tp_dealloc, mapping_dealloc},
+	{Py_tp_call, PyVectorcall_Call},
+	{Py_tp_members, mapping_members},
+	{0, NULL},
+};
+
+static PyType_Spec mapping_spec = {
+	.name = "vdso._core.Mapping",
+	.basicsize = sizeof(struct mapping),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+		 Py_TPFLAGS_HAVE_VECTORCALL,
+	.slots = mapping_slots,
+};
+
+/* ---- The reader ---- */
+
+static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"fd", "offset", "record", NULL};
+	PyObject *record_type = NULL, *mapping_type = NULL, *record;
+	struct reader *self = NULL;
+	PyTypeObject *base = type;
+	long long offset;
+	int fd, err;
+
+	/* A class of Python's derives from it, and the module is the base's. */
+	while (base->tp_base != &PyBaseObject_Type)
+		base = base->tp_base;
+	record_type = vdso_type_beside(base, "Record");
+	mapping_type = vdso_type_beside(base, "Mapping");
+	if (record_type == NULL || mapping_type == NULL ||
+	    !PyArg_ParseTupleAndKeywords(args, kwargs, "iLO!:RecordReader", names, &fd, &offset, record_type, &record))
+		goto done;
+	self = (struct reader *)type->tp_alloc(type, 0);
+	if (self == NULL)
+		goto done;
+	self->mapping = (struct mapping *)((PyTypeObject *)mapping_type)->tp_alloc((PyTypeObject *)mapping_type, 0);
+	self->name_snapshot = PyUnicode_InternFromString("snapshot");
+	if (self->mapping == NULL || self->name_snapshot == NULL)
+		goto failed;
+	self->record = (struct vdso_record *)record;
+	self->mapping->record = (struct vdso_record *)Py_NewRef(record);
+	self->mapping->fd = -1;
+	self->mapping->call = mapping_call;
+	self->mapping->page.fd = -1;
+	err = vdso_page_open_reader(fd, offset, &self->mapping->page);
+	if (err != 0) {
+		vdso_raise_not_a_page(err);
+		goto failed;
+	}
+	if (self->mapping->page.header->record_size != self->record->record_size) {
+		vdso_raise("PageUnreadable", "(s)", "the page's records and its field table disagree");
+		goto failed;
+	}
+	self->mapping->fd = fd;
+	goto done;
+failed:
+	Py_CLEAR(self);
+done:
+	Py_XDECREF(record_type);
+	Py_XDECREF(mapping_type);
+	return (PyObject *)self;
+}
+
+static void reader_dealloc(PyObject *object)
+{
+	struct reader *self = (struct reader *)object;
+	PyTypeObject *type = Py_TYPE(object);
+
+	Py_XDECREF((PyObject *)self->mapping);
+	Py_XDECREF(self->name_snapshot);
+	type->tp_free(object);
+	Py_DECREF(type);
+}
+
+static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
+{
+	uint32_t first = field->offset / 8 * 8, bytes = (field->offset + field->size + 7) / 8 * 8 - first;
+	enum vdso_read_status status;
+	uint64_t small[SMALL / 8], *words = small, version = 0;
+	PyObject *ret;
+
+	if (bytes > SMALL) {
+		words = PyMem_Malloc(bytes);
+		if (words == NULL)
+			return PyErr_NoMemory();
+	}
+	if (bytes < COPY_WITHOUT_GIL) {
+		status = vdso_page_copy(self->page.header, first, bytes, words, &version, TRIES);
+	} else {
+		Py_BEGIN_ALLOW_THREADS
+		status = vdso_page_copy(self->page.header, first, bytes, words, &version, TRIES);
+		Py_END_ALLOW_THREADS
+	}
+	if (status == VDSO_READ_OK)
+		ret = vdso_field_load(self->record, field, (char *)words + (field->offset - first), version);
+	else
+		ret = refuse((enum vdso_page_answer)status);
+	if (words != small)
+		PyMem_Free(words);
+	return ret;
+}
+
+static PyObject *load(struct mapping *self, const struct vdso_field *field)
+{
+	enum vdso_read_status status;
+	uint64_t word, version;
+
+	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
+		return refuse(VDSO_PAGE_NOT_THERE);
+	if (field->dimensions != 0 || field->kind >= VDSO_STR)
+		return load_wide(self, field);
+	status = vdso_page_copy(self->page.header, field->offset & ~7u, 8, &word, &version, TRIES);
+	if (status != VDSO_READ_OK)
+		return refuse((enum vdso_page_answer)status);
+	return vdso_number_load(field->kind, (char *)&word + (field->offset & 7u));
+}
+
+static PyObject *reader_getattro(PyObject *object, PyObject *name)
+{
+	struct reader *self = (struct reader *)object;
+	const struct vdso_field *field = vdso_record_place(self->record, name);
+	PyObject *ret;
+
+	if (field != NULL)
+		return load(self->mapping, field);
+	/* Not by way of a bound method, which would have to be made for each call. */
+	if (name == self->name_snapshot)
+		return Py_NewRef((PyObject *)self->mapping);
+	ret = PyObject_GenericGetAttr(object, name);
+	if (ret != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
+		return ret;
+	field = vdso_record_find(self->record, name);
+	if (field == NULL)
+		return NULL;
+	PyErr_Clear();
+	return load(self->mapping, field);
+}
+
+static int64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+PyDoc_STRVAR(wait_doc,
+	     "_wait(seen, timeout_ns)\n--\n\n"
+	     "Sleeps until the newest version is not `seen`. 1: it is so; 0: timeout_ns went by; -1: the page was replaced.");
+
+static PyObject *reader_wait(PyObject *object, PyObject *args)
+{
+	struct mapping *self = ((struct reader *)object)->mapping;
+	unsigned long long seen;
+	long long timeout;
+	int64_t end;
+	int err;
+
+	if (!PyArg_ParseTuple(args, "KL:_wait", &seen, &timeout))
+		return NULL;
+	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
+		return refuse(VDSO_PAGE_NOT_THERE);
+	if (timeout > INT64_MAX / 4)
+		timeout = INT64_MAX / 4;
+	end = timeout < 0 ? 0 : monotonic_ns() + timeout;
+	Py_INCREF((PyObject *)self);
+	for (;;) {
+		Py_BEGIN_ALLOW_THREADS
+		err = vdso_page_wait(&self->page, seen, timeout);
+		Py_END_ALLOW_THREADS
+		if (err != -EINTR)
+			break;
+		if (PyErr_CheckSignals() != 0)
+			break;
+		if (timeout >= 0) {
+			timeout = end - monotonic_ns();
+			if (timeout < 0)
+				timeout = 0;
+		}
+	}
+	Py_DECREF((PyObject *)self);
+	if (PyErr_Occurred())
+		return NULL;
+	if (err != 0 && err != -ETIMEDOUT && err != -ESTALE)
+		return vdso_raise_errno(err);
+	return PyLong_FromLong(err == 0 ? 1 : err == -ESTALE ? -1 : 0);
+}
+
+PyDoc_STRVAR(close_doc, "close()\n--\n\nEnds reading. Closing again does nothing.");
+
+static PyObject *reader_close(PyObject *object, PyObject *Py_UNUSED(none))
+{
+	/* The mapping itself goes with the object: another thread may be reading in it. */
+	atomic_store_explicit(&((struct reader *)object)->mapping->closed, 1, memory_order_relaxed);
+	Py_RETURN_NONE;
+}
+
+static const struct vdso_page_header *header_of(PyObject *object)
+{
+	return ((struct reader *)object)->mapping->page.header;
+}
+
+static PyObject *reader_version(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->head, memory_order_acquire));
+}
+
+static PyObject *reader_age(PyObject *object, void *Py_UNUSED(closure))
+{
+	int64_t at = (int64_t)atomic_load_explicit(&header_of(object)->heartbeat_ns, memory_order_relaxed);
+
+	if (at == 0)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble((double)(monotonic_ns() - at) / (double)NS_PER_S);
+}
+
+static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closure))
+{
+	const struct mapping *self = ((struct reader *)object)->mapping;
+	int alive;
+
+	/* By the page's own lock, which knows no namespaces of pids; it may be lost while its holder lives, and then the
+	 * signature is left. */
+	alive = atomic_load_explicit(&self->page.header->writer_pid, memory_order_relaxed) != 0 &&
+		(vdso_page_holder(self->fd) != 0 || vdso_page_writer_alive(&self->page));
+	return PyBool_FromLong(alive);
+}
+
+static PyObject *reader_state(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->state, memory_order_acquire));
+}
+
+static PyObject *reader_writer_pid(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->writer_pid, memory_order_relaxed));
+}
+
+static PyObject *reader_fd(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromLong(((struct reader *)object)->mapping->fd);
+}
+
+static PyObject *reader_slots_(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLong(header_of(object)->slots);
+}
+
+static PyObject *reader_record(PyObject *object, void *Py_UNUSED(closure))
+{
+	return Py_NewRef((PyObject *)((struct reader *)object)->record);
+}
+
+static PyObject *reader_address(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromVoidPtr((void *)(uintptr_t)header_of(object));
+}
+
+static PyMethodDef reader_methods[] = {
+	{"_wait", reader_wait, METH_VARARGS, wait_doc},
+	{"close", reader_close, METH_NOARGS, close_doc},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef reader_getset[] = {
+	{"version", reader_version, NULL, "The newest version's number; 0: nothing has been published yet.", NULL},
+	{"age", reader_age, NULL, "Seconds since the newest version was published; None: nothing has been.", NULL},
+	{"publisher_alive", reader_publisher_alive, NULL, "Whether a publisher has the page.", NULL},
+	{"_state", reader_state, NULL, "STATE_* of the page.", NULL},
+	{"_writer_pid", reader_writer_pid, NULL, "The publisher's pid; 0: it closed in order.", NULL},
+	{"_fd", reader_fd, NULL, "The page's file, not to be closed.", NULL},
+	{"_slots", reader_slots_, NULL, "How many slots.", NULL},
+	{"_record", reader_record, NULL, "What a record consists of.", NULL},
+	{"_address", reader_address, NULL, "Where the page is mapped.", NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(reader_doc,
+	     "RecordReader(fd, offset, record)\n--\n\n"
+	     "Reads the page at `offset` of a file, as `record` says. The descriptor is the reader's from then on.\n\n"
+	     "PageNotThere: there is no page, or none of such records.");
+
+static PyType_Slot reader_slots[] = {
+	{Py_tp_doc, (void *)reader_doc},
+	{Py_tp_new, reader_new},
+	{Py_tp_dealloc, reader_dealloc},
+	{Py_tp_getattro, reader_getattro},
+	{Py_tp_methods, reader_methods},
+	{Py_tp_getset, reader_getset},
+	{0, NULL},
+};
+
+static PyType_Spec reader_spec = {
+	.name = "vdso._core.RecordReader",
+	.basicsize = sizeof(struct reader),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
+	.slots = reader_slots,
+};
+
+int vdso_add_reader(PyObject *module)
+{
+	if (vdso_add_type(module, &mapping_spec) != 0)
+		return -1;
+	return vdso_add_type(module, &reader_spec);
+}

@@ -1,0 +1,277 @@
+"""Publishing a record under a name: `publish()`.
+
+One publisher has a name at a time, by a lock that ends with its process and that the children it forks do not have. The
+page's bytes are written by vdso._core; here is what decides.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from vdso import _core, errors
+from vdso.pages import directory as places
+from vdso.pages import fieldtable, library, records
+from vdso.pages import schema as schemas
+from vdso.pages.schema import Layout
+
+# The names that this process publishes, by their lock files. A second lock in one process would be given, and closing it
+# would free the first.
+_held: dict[tuple[int, int], "Publisher"] = {}
+_guard = threading.Lock()
+
+
+def _forget() -> None:
+    """In a forked child, which holds nothing."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class Publisher(_core.RecordPublisher):
+    """What publish() returns: the one who writes a page.
+
+    `path` is the page's file, a library that other languages can load. `noexec` says that they cannot load it where it
+    is. Usable from any thread; in a forked child every way of writing raises NotPublisher.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "layout", "name", "noexec", "path")
+
+    path: str
+    name: str
+    layout: Layout
+    noexec: bool
+    _lock: int
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[Any]:
+        """A draft of the record to be changed field by field, published as one version at the end of the block.
+
+        Fields that the block did not change stay as others, meanwhile, have published them. An exception publishes
+        nothing.
+        """
+        before = self._current()
+        draft = _core.Draft(self._record, before)
+        yield draft
+        self._merge(before, bytes(memoryview(draft)))
+
+    def close(self) -> None:
+        """Signs off and frees the name for the next publisher; readers keep the last record."""
+        with _guard:
+            here = self._here
+            self._close()
+            if self._lock >= 0:
+                lock, self._lock = self._lock, -1
+                if here:
+                    _held.pop(_identity(os.fstat(lock)), None)
+                os.close(lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lock", -1) >= 0:
+            self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise errors.NotPublisher(
+            "a publisher cannot be sent to another process", "open the page there by its name"
+        )
+
+    def __repr__(self) -> str:
+        return f"<publisher of {self.name}>"
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def publish(
+    name: str,
+    schema: Any,
+    *,
+    initial: Any = None,
+    slots: int = 4,
+    notify: bool = True,
+    directory: str | os.PathLike[str] | None = None,
+    mode: int = 0o644,
+) -> Publisher:
+    """Publishes records of a schema under a name, until the publisher is closed or its process ends."""
+    places.check_page_name(name)
+    layout = schemas.layout_of(schema)
+    if slots < 2 or slots > _core.SLOTS_MAX or slots & (slots - 1):
+        raise errors.UsageError(f"slots is a power of two from 2 to {_core.SLOTS_MAX}, not {slots}")
+    if mode & ~0o777 or mode & 0o022 or not mode & 0o400:
+        raise errors.UsageError(f"a page of mode {mode:o} could not be published", "0644, 0640 or 0600")
+    place = places.for_publishing(directory)
+    directory_fd = places.open_directory(place.path, publishing=True)
+    try:
+        with _guard:
+            lock = _lock(directory_fd, name)
+            try:
+                made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
+                made._lock = lock
+                _held[_identity(os.fstat(lock))] = made
+            except BaseException:
+                os.close(lock)
+                raise
+    finally:
+        os.close(directory_fd)
+    return made
+
+
+def _lock(directory_fd: int, name: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(f".{name}.lock", dir_fd=directory_fd, follow_symlinks=False)
+        if _identity(found) in _held:
+            raise errors.WriterActive(name, os.getpid())
+    return places.lock(directory_fd, name)
+
+
+def _begin(
+    directory_fd: int,
+    place: places.Place,
+    name: str,
+    layout: Layout,
+    slots: int,
+    notify: bool,
+    mode: int,
+    schema: Any,
+    initial: Any,
+) -> Publisher:
+    """With the name's lock held: goes on in the page that there is, or makes a new one."""
+    try:
+        target = places.target_of(directory_fd, name)
+    except errors.PageUnreadable:
+        target = None  # the directory is ours, and so is the name: whatever stands there gives way
+    made = None if target is None else _go_on(directory_fd, target, layout, slots, notify, mode)
+    if made is not None:
+        assert target is not None
+        _prepare(made, schema, initial)
+    else:
+        target = places.new_generation(name)
+        made = _new(directory_fd, name, target, layout, slots, notify, mode, schema, initial)
+    _retire_others(directory_fd, name, target)
+    made.path = f"{place.path}/{target}"
+    made.name = name
+    made.layout = layout
+    made.noexec = place.noexec
+    return made
+
+
+def _prepare(made: Publisher, schema: Any, initial: Any) -> None:
+    """What is in the page's first version. One that has had any keeps what it has."""
+    if made.version != 0:
+        return
+    for field, value in schemas.defaults_of(schema).items():
+        made._begin_with(field, value)
+    if initial is not None:
+        made.set(initial)
+
+
+def _go_on(
+    directory_fd: int, target: str, layout: Layout, slots: int, notify: bool, mode: int
+) -> Publisher | None:
+    """The page that has the name now, if its records are the same; else None."""
+    try:
+        fd = places.open_generation(directory_fd, target, os.O_RDWR)
+    except (OSError, errors.PageUnreadable):
+        return None
+    try:
+        try:
+            offset, found_slots, _, fields_at, fields_size = _core.page_find(fd)
+            if found_slots != slots or fields_size > fieldtable.BYTES_MAX:
+                raise errors.PageUnreadable("it is another page")
+            table = os.pread(fd, fields_size, fields_at)
+            if fieldtable.decode(table) != layout:
+                raise errors.PageUnreadable("it is another record")
+        except errors.PageNotThere:
+            os.close(fd)
+            return None
+        os.fchmod(fd, mode)
+        return Publisher(fd, offset, records.record_of_table(table, layout), notify)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        raise
+
+
+def _new(
+    directory_fd: int,
+    name: str,
+    target: str,
+    layout: Layout,
+    slots: int,
+    notify: bool,
+    mode: int,
+    schema: Any,
+    initial: Any,
+) -> Publisher:
+    """A new generation, whole before the name leads to it."""
+    built = library.build(layout, name.replace("-", "_"), slots=slots)
+    temporary = f".{target}"
+    fd = os.open(
+        temporary,
+        os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=directory_fd,
+    )
+    made: Publisher | None = None
+    try:
+        os.posix_fallocate(fd, 0, built.size)
+        _write(fd, built.prefix)
+        where = (built.fields_offset, built.fields_size)
+        _core.page_create(fd, built.page_offset, layout.record_size, slots, layout.hash, *where)
+        made = Publisher(fd, built.page_offset, records.record_of(layout), notify)
+        made._lock = -1
+        _prepare(made, schema, initial)
+        os.fchmod(fd, mode)
+        os.rename(temporary, target, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        places.move_link(directory_fd, name, target)
+    except BaseException:
+        if made is None:
+            os.close(fd)
+        else:
+            made._close()
+        for left in (temporary, target):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left, dir_fd=directory_fd)
+        raise
+    return made
+
+
+def _write(fd: int, data: bytes) -> None:
+    at = 0
+    while at < len(data):
+        at += os.pwrite(fd, data[at:], at)
+
+
+def _retire_others(directory_fd: int, name: str, target: str | None) -> None:
+    """Tells the readers of earlier generations that theirs is not the name's any more, and removes the files.
+
+    Also those that a publisher left when it was killed in the middle of this.
+    """
+    for left in os.listdir(directory_fd):
+        if left == target:
+            continue
+        if places.is_generation(name, left):
+            with contextlib.suppress(OSError, errors.PageNotThere):
+                fd = places.open_generation(directory_fd, left, os.O_RDWR)
+                try:
+                    _core.page_retire(fd, _core.page_find(fd)[0])
+                finally:
+                    os.close(fd)
+        elif not (left.startswith(".") and places.is_generation(name, left[1:])):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(left, dir_fd=directory_fd)
