@@ -3,7 +3,7 @@
 #include "arch.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
-#define NS_PER_S 1000000000
+#define NS_PER_S INT64_C(1000000000)
 
 #define FUTEX_WAIT_BITSET 9
 #define FUTEX_BITSET_MATCH_ANY 0xffffffffl
@@ -283,32 +283,51 @@ uint64_t vdso_reader_schema(vdso_page_ptr page)
 	return page->schema_hash;
 }
 
+bool vdso_reader_replaced(vdso_page_ptr page)
+{
+	return (atomic_load_explicit(&page->state, memory_order_acquire) & VDSO_STATE_REPLACED) != 0;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	/* Not by the vDSO, which a library without relocations cannot find; whoever waits has the time. */
+	system_call(NR_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0, 0, 0);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
 int vdso_reader_wait(uint64_t seen, int64_t timeout_ns, vdso_page_ptr page)
 {
-	struct timespec until, *deadline = NULL;
+	int64_t now, end;
 
 	if (newest(page) != seen)
 		return VDSO_READER_OK;
-	if (timeout_ns >= 0) {
-		system_call(NR_clock_gettime, CLOCK_MONOTONIC, (long)&until, 0, 0, 0, 0);
-		until.tv_sec += timeout_ns / NS_PER_S;
-		until.tv_nsec += timeout_ns % NS_PER_S;
-		if (until.tv_nsec >= NS_PER_S) {
-			until.tv_nsec -= NS_PER_S;
-			until.tv_sec++;
-		}
-		deadline = &until;
-	}
+	now = now_ns();
+	end = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
 	while (newest(page) == seen) {
-		/* The bitset form takes an absolute deadline, so that waking without cause does not prolong it. */
-		long err = system_call(NR_futex, (long)&page->head, FUTEX_WAIT_BITSET, (uint32_t)seen, (long)deadline, 0,
-				       FUTEX_BITSET_MATCH_ANY);
+		uint64_t state = atomic_load_explicit(&page->state, memory_order_acquire);
+		/* Being replaced does not change the futex word, so its wake can be missed, once. */
+		int64_t until = now + (state & VDSO_STATE_SILENT ? NS_PER_S / 1000 : NS_PER_S);
+		struct timespec deadline;
+		long err;
 
-		if (err == 0 || err == -EAGAIN)
-			continue;
-		if (err == -ETIMEDOUT)
-			return newest(page) == seen ? VDSO_READER_TIMED_OUT : VDSO_READER_OK;
-		return err == -EINTR ? VDSO_READER_INTERRUPTED : VDSO_READER_FAILED;
+		if (state & VDSO_STATE_REPLACED)
+			return VDSO_READER_REPLACED;
+		if (now >= end)
+			return VDSO_READER_TIMED_OUT;
+		if (until > end)
+			until = end;
+		deadline.tv_sec = until / NS_PER_S;
+		deadline.tv_nsec = until % NS_PER_S;
+		/* The bitset form takes an absolute deadline, so that waking without cause does not prolong it. */
+		err = system_call(NR_futex, (long)&page->head, FUTEX_WAIT_BITSET, (uint32_t)seen, (long)&deadline, 0,
+				  FUTEX_BITSET_MATCH_ANY);
+		if (err == -EINTR)
+			return newest(page) == seen ? VDSO_READER_INTERRUPTED : VDSO_READER_OK;
+		if (err != 0 && err != -EAGAIN && err != -ETIMEDOUT)
+			return VDSO_READER_FAILED;
+		now = now_ns();
 	}
 	return VDSO_READER_OK;
 }

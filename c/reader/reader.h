@@ -27,6 +27,7 @@ enum vdso_reader_answer {
 	VDSO_READER_TIMED_OUT,
 	VDSO_READER_INTERRUPTED, /* a signal handler ran */
 	VDSO_READER_FAILED,      /* the kernel refused to wait */
+	VDSO_READER_REPLACED,    /* no version will follow: the name leads to another page by now, or to none */
 };
 
 /* How often a reader begins again behind a writer that goes round all slots during each try. */
@@ -95,8 +96,12 @@ uint64_t vdso_reader_version(vdso_page_ptr page);
 /* The hash of the layout: another hash, another layout. */
 uint64_t vdso_reader_schema(vdso_page_ptr page);
 
-/* Sleeps until the version is no longer `seen`; timeout_ns < 0: for ever. */
+/* Sleeps until the version is no longer `seen`; timeout_ns < 0: for ever. A writer that wakes nobody is looked for every
+ * millisecond. */
 int vdso_reader_wait(uint64_t seen, int64_t timeout_ns, vdso_page_ptr page);
+
+/* Whether another page has the name by now, or none: this one keeps its last record. */
+bool vdso_reader_replaced(vdso_page_ptr page);
 
 /* Whether the process that publishes lives and has not closed. */
 bool vdso_reader_alive(vdso_page_ptr page);

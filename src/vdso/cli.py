@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "what the vDSO's calls cost, by each route, and what it saves",
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",
     "claims": "what is commonly said of the vDSO, checked on this machine",
+    "header": "print the C header of a published page",
 }
 
 HELP = f"""\

@@ -309,6 +309,24 @@ static void test_wait(void)
 		sleep_ns(1000000);
 	} while (waitpid(child, &status, WNOHANG) == 0);
 	check(status == 0, "a signal handler interrupts, also a wait of centuries");
+	vdso_page_set_state(&page, VDSO_STATE_SILENT, 0);
+	child = fork();
+	if (child == 0)
+		_exit(vdso_reader_wait(1, -1, reader.header) == VDSO_READER_OK ? 0 : 1);
+	sleep_ns(20000000);
+	publish(&page, 2, false);
+	waitpid(child, &status, 0);
+	check(status == 0, "a writer that wakes nobody is found out");
+	vdso_page_set_state(&page, 0, VDSO_STATE_SILENT);
+	check(!vdso_reader_replaced(reader.header), "a page has its name");
+	child = fork();
+	if (child == 0)
+		_exit(vdso_reader_wait(2, -1, reader.header) == VDSO_READER_REPLACED ? 0 : 1);
+	sleep_ns(20000000);
+	vdso_page_retire(page.fd, 0);
+	waitpid(child, &status, 0);
+	check(status == 0 && vdso_reader_replaced(reader.header), "who waits is told that another has it");
+	check(vdso_reader_wait(1, -1, reader.header) == VDSO_READER_OK, "the last version is still there to be had");
 	vdso_page_close(&page);
 	vdso_page_close(&reader);
 }

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from harness import SOURCES, TIMEOUT_S, Start, Words, finish, lacking, want
 
 from vdso.pages import library, schema
 from vdso.pages.header import header
+from vdso.pages.publisher import publish
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = [f"-I{ROOT / 'c/include'}", f"-I{ROOT / 'c/core'}", str(ROOT / "c/core/page.c")]
@@ -63,7 +64,7 @@ def lay(path: Path, layout: schema.Layout, name: str = "live", slots: int = 4) -
 
 @dataclass
 class Live:
-    """A published page: its file, what was built of it, its header's directory, its writer's words."""
+    """A published page: the link to its file, what was built of it, its header's directory, its writer's program."""
 
     path: Path
     made: library.Library
@@ -87,7 +88,8 @@ class Live:
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     directory = tmp_path_factory.mktemp("live")
-    path = directory / "live"
+    path = directory / "live.so"
+    path.symlink_to("live.0123456789ab.so")
     made = lay(path, LAYOUT)
     (directory / "live.h").write_text(header(LAYOUT, "live", str(path)))
     writer = directory / "live_writer"
@@ -266,3 +268,164 @@ def test_java(flat_out: Live) -> None:
 def test_ctypes(flat_out: Live) -> None:
     words = [sys.executable, "-I", SOURCES / "live_ctypes.py", flat_out.path, "10000", str(LAYOUT.hash)]
     check(words)
+
+
+# ---- what changes under a program ----
+
+
+@schema.page
+class Quotes:
+    bid: schema.F64
+    ask: schema.F64
+
+
+@schema.page
+class Wider:
+    bid: schema.F64
+    venue: schema.Str[16]
+    ask: schema.F64
+
+
+@schema.page
+class Coarser:
+    bid: schema.F32
+    ask: schema.F64
+
+
+@pytest.fixture
+def published(tmp_path: Path, vdso: str) -> Iterator[tuple[Path, Path]]:
+    """A directory with the page `quotes` and one with programs that were built for its first layout."""
+    pages, programs = tmp_path / "pages", tmp_path / "programs"
+    programs.mkdir()
+    with publish("quotes", Quotes, directory=pages) as quotes:
+        quotes.update(bid=1.5, ask=2.5)
+        done = finish([vdso, "header", "quotes", "--directory", pages, "--output", programs / "quotes.h"])
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        source, common = SOURCES / "quotes.c", [*WARNINGS, f"-I{programs}"]
+        linked = ["-DLINKED", source, pages / "quotes.so", f"-Wl,-rpath,{pages}"]
+        for name, words in {"dlopen": [source], "static": ["-static", "-DVDSO_STATIC", source], "linked": linked}.items():
+            done = finish(["gcc", *common, *words, "-o", programs / name])
+            assert done.returncode == 0, done.stderr
+    yield pages, programs
+
+
+@pytest.mark.parametrize("way", ["dlopen", "static"])
+def test_another_layout(way: str, published: tuple[Path, Path], start: Start) -> None:
+    """A program keeps what it has open, is told, and finds its functions in the page that has the name next."""
+    pages, programs = published
+    process = start([programs / way])
+
+    def ask(line: str) -> str:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        return process.stdout.readline().rstrip("\n")
+
+    assert ask("open") == "open"
+    assert ask("read") == "1.5 2.5, version 1, snapshot 0 1.5 2.5"
+    with publish("quotes", Wider, directory=pages) as quotes:
+        quotes.update(bid=3.5, venue="XETR", ask=4.5)
+        assert ask("wait") == "7"
+        assert ask("read") == "1.5 2.5, version 1, snapshot 0 1.5 2.5, replaced"
+        assert ask("open") == "open"
+        # By name; the record has another layout now, and is not written over the program's struct.
+        assert ask("read") == "3.5 4.5, version 1, snapshot 3 0 0"
+        quotes.update(ask=5.5)
+        assert ask("read") == "3.5 5.5, version 2, snapshot 3 0 0"
+    with publish("quotes", Coarser, directory=pages) as quotes:
+        assert "has no function quotes_bid.f64" in ask("open")
+    with publish("quotes", Quotes, directory=pages, initial={"bid": 6.5, "ask": 7.5}):
+        assert ask("open") == "open"
+        assert ask("read").startswith("6.5 7.5")
+
+
+def test_another_layout_linked(published: tuple[Path, Path]) -> None:
+    pages, programs = published
+    with publish("quotes", Wider, directory=pages) as quotes:
+        quotes.update(bid=3.5, venue="XETR", ask=4.5)
+        done = finish([programs / "linked"], input="read\n")
+        assert (done.stdout, done.stderr) == ("3.5 4.5, version 1, snapshot 3 0 0\n", "")
+    with publish("quotes", Coarser, directory=pages):
+        done = finish([programs / "linked"], input="read\n", env={**os.environ, "LD_BIND_NOW": "1"})
+        assert done.returncode == 127
+        assert "undefined symbol: quotes_bid.f64" in done.stderr
+
+
+def test_goes_on_with_the_next_publisher(published: tuple[Path, Path], start: Start) -> None:
+    """The same layout is the same page: who has it open sees what the next publisher writes."""
+    pages, programs = published
+    process = start([programs / "dlopen"])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("open\nread\n")
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(2)] == ["open\n", "1.5 2.5, version 1, snapshot 0 1.5 2.5\n"]
+    with publish("quotes", Quotes, directory=pages) as quotes:
+        quotes.update(ask=9.5)
+        process.stdin.write("read\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "1.5 9.5, version 2, snapshot 0 1.5 9.5\n"
+
+
+# ---- what may go wrong ----
+
+
+def test_noexec(live: Live, as_root: None) -> None:
+    """dlopen and the loader say so in one line; vdso.open does not mind."""
+    noexec = live.directory / "noexec"
+    noexec.mkdir()
+    script = f"mount -t tmpfs -o noexec none {noexec} && cp {live.path} {noexec}/live.so && for p; do LIVE={noexec}/live.so $p 1; done"
+    programs = [live.compile(f"live-{way}", *WAYS[way]()) for way in ("dlopen", "static")]
+    done = finish(["unshare", "-m", "sh", "-c", script, "sh", *programs])
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert "failed to map segment" in first
+    assert "noexec" in second
+
+
+def test_no_page(live: Live, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no library\n" * 100)
+    for path, way, said in (
+        (tmp_path / "none", "dlopen", "No such file"),
+        (tmp_path / "none", "static", "No such file"),
+        (text, "dlopen", "invalid ELF header"),
+        (text, "static", "not a live library"),
+        (tmp_path, "static", "directory"),
+    ):
+        done = finish([live.compile(f"live-{way}", *WAYS[way]()), "1"], env={**os.environ, "LIVE": str(path)})
+        assert done.returncode == 1
+        assert said in done.stderr
+
+
+def test_damaged_files(live: Live) -> None:
+    """The loader believes no offset that it has not checked."""
+    flags = ["gcc", "-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    done = finish([live.compile("loader", *flags, source="loader.c"), "20000", "1"])
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nothing-here"], 125, "no page is called nothing-here"),
+        (["no/name"], 2, "no name for a page"),
+        ([], 2, "NAME"),
+        (["quotes", "--output", "/nowhere/at/all.h"], 1, "/nowhere/at/all.h: No such file"),
+    ],
+)
+def test_header_command_refuses(
+    words: list[str], code: int, said: str, published: tuple[Path, Path], vdso: str
+) -> None:
+    done = finish([vdso, "header", *words, "--directory", published[0]])
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.count("\n") <= 2
+
+
+def test_header_command_prints(published: tuple[Path, Path], vdso: str) -> None:
+    done = finish([vdso, "header", "quotes", "--directory", published[0]])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (published[1] / "quotes.h").read_text()
+    assert "double quotes_bid(void)" in done.stdout

@@ -223,4 +223,5 @@ def _of_pages(layout: Layout, slots: int, stride: int) -> Iterator[Function]:
         None,
         "sleeps until the version is no longer `seen`",
     )
+    yield Function("replaced", "replaced", "bool", (), (), None, "whether another page has the name by now, or none")
     yield Function("publisher_alive", "alive", "bool", (), (), None, "whether the publisher lives")

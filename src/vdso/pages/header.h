@@ -39,7 +39,8 @@ enum vdso_answer {
 	VDSO_OTHER_LAYOUT = 3,  /* the page's record is no longer the one of this header */
 	VDSO_TIMED_OUT = 4,
 	VDSO_INTERRUPTED = 5, /* a signal handler ran */
-	VDSO_FAILED = 6       /* the kernel refused to wait */
+	VDSO_FAILED = 6,      /* the kernel refused to wait */
+	VDSO_REPLACED = 7     /* no version will follow: another page has the name by now, or none; open it again */
 };
 
 #if defined(__cplusplus) && __cplusplus >= 201103L

@@ -171,7 +171,7 @@ class _Builder:
     def __init__(self, layout: Layout, name: str, slots: int) -> None:
         self.layout = layout
         self.prefix_name = c_name(name)
-        self.soname = name
+        self.soname = f"{name}.so"  # the link by which a linked program finds it
         self.slots = slots
         self.reader = _reader()
         self.encode = ENCODERS[self.reader.machine]

@@ -218,7 +218,7 @@ def _new(
     initial: Any,
 ) -> Publisher:
     """A new generation, whole before the name leads to it."""
-    built = library.build(layout, name.replace("-", "_"), slots=slots)
+    built = library.build(layout, name, slots=slots)
     temporary = f".{target}"
     fd = os.open(
         temporary,
