@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def lay(path: Path, layout: schema.Layout, name: str = "live", slots: int = 4) -
 
 @dataclass
 class Live:
-    """A published page: the link to its file, what was built of it, its header's directory, its writer's program."""
+    """A page: the link to its file, what was built of it, its header's directory, its writer's program."""
 
     path: Path
     made: library.Library
@@ -79,7 +79,15 @@ class Live:
     def compile(self, name: str, *words: str, source: str = "live.c", behind: tuple[str, ...] = ()) -> Path:
         out = self.directory / name
         if not out.exists():
-            command = [*words, *WARNINGS, f"-I{self.directory}", str(SOURCES / source), "-o", str(out), *behind]
+            command = [
+                *words,
+                *WARNINGS,
+                f"-I{self.directory}",
+                str(SOURCES / source),
+                "-o",
+                str(out),
+                *behind,
+            ]
             done = finish(command, timeout=180)
             assert done.returncode == 0, done.stderr
         return out
@@ -191,10 +199,16 @@ def test_waiting(way: str, paced: Live) -> None:
 
 
 def test_under_a_debugger(flat_out: Live) -> None:
-    """A breakpoint is written into the code's page, never into the record's: the reader goes on, and so does the page."""
+    """A breakpoint is written into the code's page, never into the record's: reader and page go on."""
     gdb = want("gdb", "gdb")
     program = flat_out.compile("live-dlopen", *WAYS["dlopen"]())
-    commands = ["set breakpoint pending on", "set confirm off", "break live_half", "run 2000", "info symbol $pc"]
+    commands = [
+        "set breakpoint pending on",
+        "set confirm off",
+        "break live_half",
+        "run 2000",
+        "info symbol $pc",
+    ]
     commands += ["disassemble live_seq", "delete", "continue"]
     words: list[str | Path] = [gdb, "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), program]
     done = finish(words, timeout=60)
@@ -207,9 +221,17 @@ def test_under_a_debugger(flat_out: Live) -> None:
 def test_stepping_unwinds(flat_out: Live) -> None:
     """From within the reader code the caller is found by .eh_frame, where no frame pointer leads."""
     program = flat_out.compile("live-dlopen", *WAYS["dlopen"]())
-    commands = ["set breakpoint pending on", "set confirm off", "break vdso_reader_snapshot_of", "run 10", "bt"]
+    commands = [
+        "set breakpoint pending on",
+        "set confirm off",
+        "break vdso_reader_snapshot_of",
+        "run 10",
+        "bt",
+    ]
     commands += ["stepi", "stepi", "stepi", "stepi", "stepi", "stepi", "bt"]
-    done = finish([want("gdb", "gdb"), "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), program], timeout=60)
+    done = finish(
+        [want("gdb", "gdb"), "-nx", "-batch", *(w for c in commands for w in ("-ex", c)), program], timeout=60
+    )
     assert done.stdout.count(" in main ") == 2, done.stdout + done.stderr
 
 
@@ -248,7 +270,10 @@ def koffi() -> Path:
     modules = ROOT / "build" / "node" / "node_modules"
     if not (modules / "koffi").is_dir():
         npm = want("npm", "npm")
-        done = finish([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", modules.parent, "koffi@2"], timeout=180)
+        done = finish(
+            [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", modules.parent, "koffi@2"],
+            timeout=180,
+        )
         if done.returncode != 0:
             lacking(f"koffi cannot be installed by npm: {done.stderr[-200:]}")
     return modules
@@ -293,7 +318,7 @@ class Coarser:
 
 
 @pytest.fixture
-def published(tmp_path: Path, vdso: str) -> Iterator[tuple[Path, Path]]:
+def published(tmp_path: Path, vdso: str) -> tuple[Path, Path]:
     """A directory with the page `quotes` and one with programs that were built for its first layout."""
     pages, programs = tmp_path / "pages", tmp_path / "programs"
     programs.mkdir()
@@ -303,15 +328,19 @@ def published(tmp_path: Path, vdso: str) -> Iterator[tuple[Path, Path]]:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         source, common = SOURCES / "quotes.c", [*WARNINGS, f"-I{programs}"]
         linked = ["-DLINKED", source, pages / "quotes.so", f"-Wl,-rpath,{pages}"]
-        for name, words in {"dlopen": [source], "static": ["-static", "-DVDSO_STATIC", source], "linked": linked}.items():
+        for name, words in {
+            "dlopen": [source],
+            "static": ["-static", "-DVDSO_STATIC", source],
+            "linked": linked,
+        }.items():
             done = finish(["gcc", *common, *words, "-o", programs / name])
             assert done.returncode == 0, done.stderr
-    yield pages, programs
+    return pages, programs
 
 
 @pytest.mark.parametrize("way", ["dlopen", "static"])
 def test_another_layout(way: str, published: tuple[Path, Path], start: Start) -> None:
-    """A program keeps what it has open, is told, and finds its functions in the page that has the name next."""
+    """A program keeps what it has open, is told, and finds its functions in the next page of the name."""
     pages, programs = published
     process = start([programs / way])
 
@@ -360,7 +389,10 @@ def test_goes_on_with_the_next_publisher(published: tuple[Path, Path], start: St
     assert process.stdout is not None
     process.stdin.write("open\nread\n")
     process.stdin.flush()
-    assert [process.stdout.readline() for _ in range(2)] == ["open\n", "1.5 2.5, version 1, snapshot 0 1.5 2.5\n"]
+    assert [process.stdout.readline() for _ in range(2)] == [
+        "open\n",
+        "1.5 2.5, version 1, snapshot 0 1.5 2.5\n",
+    ]
     with publish("quotes", Quotes, directory=pages) as quotes:
         quotes.update(ask=9.5)
         process.stdin.write("read\n")
@@ -371,11 +403,13 @@ def test_goes_on_with_the_next_publisher(published: tuple[Path, Path], start: St
 # ---- what may go wrong ----
 
 
-def test_noexec(live: Live, as_root: None) -> None:
+@pytest.mark.usefixtures("as_root")
+def test_noexec(live: Live) -> None:
     """dlopen and the loader say so in one line; vdso.open does not mind."""
     noexec = live.directory / "noexec"
     noexec.mkdir()
-    script = f"mount -t tmpfs -o noexec none {noexec} && cp {live.path} {noexec}/live.so && for p; do LIVE={noexec}/live.so $p 1; done"
+    script = f"mount -t tmpfs -o noexec none {noexec} && cp {live.path} {noexec}/live.so && "
+    script += f"for program; do LIVE={noexec}/live.so $program 1; done"
     programs = [live.compile(f"live-{way}", *WAYS[way]()) for way in ("dlopen", "static")]
     done = finish(["unshare", "-m", "sh", "-c", script, "sh", *programs])
     assert done.returncode == 1

@@ -12,8 +12,8 @@ from vdso.errors import FileNotWritten
 HELP = """\
 usage: vdso header NAME [--output FILE] [--directory DIR]
 
-Prints the C header of the page that is published under NAME: the record as a struct, a function for each field, and
-how to find them by dlopen, by linking, or without a dynamic linker. C99 and C++.
+Prints the C header of the page that is published under NAME: the record as a struct, a function for each
+field, and how to find them by dlopen, by linking, or without a dynamic linker. C99 and C++.
 
   --output FILE    write it there
   --directory DIR  look for the page there

@@ -1,7 +1,7 @@
 """What a live library exports for a layout: which functions, by which names, and what each knows of the page.
 
-Read by library.py, which makes the functions, and by header.py, which declares them. Knows neither ELF nor C syntax
-beyond the names of types.
+Read by library.py, which makes the functions, and by header.py, which declares them. Knows neither ELF nor
+C syntax beyond the names of types.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,15 @@ from vdso.pages.schema import SCALARS, Field, Layout
 # Words that C or C++ keeps to itself, and macros of its headers.
 KEYWORDS = frozenset(
     """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class co_await
-    co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
-    double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
-    namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-    requires restrict return short signed sizeof static static_assert static_cast struct switch template this
-    thread_local throw true try typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while
-    xor xor_eq linux unix errno stdin stdout stderr NULL EOF
-    """.split()
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+    char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr constinit
+    continue decltype default delete do double dynamic_cast else enum explicit export extern false float for
+    friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
+    private protected public register reinterpret_cast requires restrict return short signed sizeof static
+    static_assert static_cast struct switch template this thread_local throw true try typedef typeid
+    typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq linux unix errno
+    stdin stdout stderr NULL EOF
+    """.split()  # noqa: SIM905
 )
 
 
@@ -36,10 +37,10 @@ class Constant:
 class Function:
     """One exported function.
 
-    `name` is without the page's own. `tag` is the type that the second name (`name.tag`) carries; None: there is no
-    second name, the function is the same in every library. `target` is the function of c/reader/reader.h that it jumps
-    into, with the caller's arguments (`parameters`, in C), then the page unless `pageless`, then `constants`. `derived`: it
-    gives way to a field's own function of the same name.
+    `name` is without the page's own. `tag` is the type that the second name (`name.tag`) carries; None:
+    there is no second name, the function is the same in every library. `target` is the function of
+    c/reader/reader.h that it jumps into, with the caller's arguments (`parameters`, in C), then the page
+    unless `pageless`, then `constants`. `derived`: it gives way to a field's own function of the same name.
     """
 
     name: str
@@ -60,7 +61,8 @@ def c_name(name: str) -> str:
 
 
 def unique_members(names: Sequence[str]) -> dict[str, str]:
-    """The names of a struct's members for these names: their own, or with `_` behind it where that is no name in C."""
+    """The names of a struct's members for these names: their own, or with `_` behind it where that is no
+    name in C."""
     taken = set(names)
     members = {}
     for name in names:
@@ -75,9 +77,9 @@ def unique_members(names: Sequence[str]) -> dict[str, str]:
 def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
     """All functions, in the order of the fields, and then those that every library has.
 
-    `slots` and `stride` are the page's. What is only convenient (`_count`, `_copy`) gives way to a field whose function
-    has that name: `levels_count` is the `count` of the records in `levels`. Raises BadSchema when two fields would have
-    one function.
+    `slots` and `stride` are the page's. What is only convenient (`_count`, `_copy`) gives way to a field
+    whose function has that name: `levels_count` is the `count` of the records in `levels`. Raises BadSchema
+    when two fields would have one function.
     """
     seen = {"snapshot_from": "a function of the header"}
     found = [*_of_fields(layout, _Place(slots, stride)), *_of_pages(layout, slots, stride)]
@@ -85,9 +87,9 @@ def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
         if function.derived:
             continue
         if function.name in seen:
+            both = f"{seen[function.name]} and {function.about}"
             raise BadSchema(
-                f"{layout.name}: {seen[function.name]} and {function.about} would both be {function.name}() in C",
-                "rename one of the fields",
+                f"{layout.name}: {both} would both be {function.name}() in C", "rename one of the fields"
             )
         seen[function.name] = function.about
     return tuple(function for function in found if not function.derived or function.name not in seen)
@@ -95,7 +97,8 @@ def functions(layout: Layout, slots: int, stride: int) -> tuple[Function, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a walk through nested records stands. `row`: step and count of the array of records that it is in."""
+    """Where a walk through nested records stands. `row`: step and count of the array of records that it is
+    in."""
 
     slots: int
     stride: int
@@ -151,7 +154,13 @@ def _of_numbers(field: Field, place: _Place) -> Iterator[Function]:
         return
     constants = Constant(offset), Constant(row[0]), Constant(row[1])
     yield Function(
-        name, f"{field.kind}_at", c_type, ("size_t index",), constants, f"{field.kind}_at", f"an element of {name}"
+        name,
+        f"{field.kind}_at",
+        c_type,
+        ("size_t index",),
+        constants,
+        f"{field.kind}_at",
+        f"an element of {name}",
     )
     if field.count is not None:
         yield Function(
@@ -187,7 +196,13 @@ def _of_bytes(field: Field, place: _Place) -> Function:
         )
     if text:
         return Function(
-            name, "text", returns, (out, "size_t size"), (Constant(offset), Constant(field.item_size)), "str", name
+            name,
+            "text",
+            returns,
+            (out, "size_t size"),
+            (Constant(offset), Constant(field.item_size)),
+            "str",
+            name,
         )
     constants_3 = Constant(offset), Constant(1), Constant(field.item_size)
     return Function(name, "items", returns, (out, "size_t size"), constants_3, "bytes", name)
@@ -223,5 +238,7 @@ def _of_pages(layout: Layout, slots: int, stride: int) -> Iterator[Function]:
         None,
         "sleeps until the version is no longer `seen`",
     )
-    yield Function("replaced", "replaced", "bool", (), (), None, "whether another page has the name by now, or none")
+    yield Function(
+        "replaced", "replaced", "bool", (), (), None, "whether another page has the name by now, or none"
+    )
     yield Function("publisher_alive", "alive", "bool", (), (), None, "whether the publisher lives")

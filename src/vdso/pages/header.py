@@ -1,8 +1,8 @@
-"""The C header of a published page: the record as a struct, the functions of its live library, and two ways to
-find them at run time, by dlopen and, for static programs, by a loader of a hundred lines.
+"""The C header of a published page: the record as a struct, the functions of its live library, and two ways
+to find them at run time, by dlopen and, for static programs, by a loader of a hundred lines.
 
-Text only: from a layout and names to C that a C99 or C++ compiler takes without a warning. What does not depend on the
-page is header.h beside this module.
+Text only: from a layout and names to C that a C99 or C++ compiler takes without a warning. What does not
+depend on the page is header.h beside this module.
 """
 
 import os
@@ -15,21 +15,23 @@ COMMON = os.path.join(os.path.dirname(__file__), "header.h")
 
 
 def header(layout: Layout, name: str, path: str) -> str:
-    """The header for the page of this layout that is published under `name`; `path` is where it looks by default."""
+    """The header for the page of this layout that is published under `name`; `path` is where it looks by
+    default."""
     with open(COMMON, encoding="utf-8") as file:
         common = file.read()
     prefix = c_name(name)
     upper = prefix.upper()
-    # The plain snapshot copies whatever layout the file has: here one asks for the layout that the struct has.
+    # The plain snapshot copies whatever layout the file has: here one asks for the layout that the struct
+    # has.
     exported = tuple(function for function in functions(layout, 4, 0) if function.name != "snapshot")
     parts = [
-        f"/* The live page {name}: `vdso header {name}` wrote this. Layout {layout.hash:#018x}, {layout.size} bytes. */",
+        f"/* The live page {name}, a record of {layout.size} bytes: `vdso header {name}` wrote this. */",
         f"#ifndef VDSO_PAGE_{upper}_H\n#define VDSO_PAGE_{upper}_H\n",
         common.rstrip("\n") + "\n",
         f"#define {upper}_PATH {_literal(path)}",
         f"#define {upper}_SCHEMA UINT64_C({layout.hash:#018x})\n",
         *_structs(layout, prefix),
-        "#ifdef __cplusplus\nextern \"C\" {\n#endif\n",
+        '#ifdef __cplusplus\nextern "C" {\n#endif\n',
         "/* For a program that is linked with the page's file. */",
         *(_prototype(prefix, function) for function in exported),
         "\n#ifdef __cplusplus\n}\n#endif\n",
@@ -42,7 +44,8 @@ def header(layout: Layout, name: str, path: str) -> str:
 
 def _literal(text: str) -> str:
     escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in os.fsencode(text)
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}"
+        for byte in os.fsencode(text)
     )
     return f'"{escaped}"'
 
@@ -91,7 +94,8 @@ def _parameters(function: Function) -> str:
 def _prototype(prefix: str, function: Function) -> str:
     name = f"{prefix}_{function.name}"
     label = name if function.tag is None else f"{name}.{function.tag}"
-    return f"{_spaced(function.returns)}{name}({_parameters(function)}) VDSO_SYMBOL(\"{label}\"); /* {function.about} */"
+    declared = f"{_spaced(function.returns)}{name}({_parameters(function)})"
+    return f'{declared} VDSO_SYMBOL("{label}"); /* {function.about} */'
 
 
 def _spaced(c_type: str) -> str:
@@ -100,8 +104,8 @@ def _spaced(c_type: str) -> str:
 
 def _linked(prefix: str, upper: str) -> str:
     return f"""\
-/* One whole record: VDSO_OK, VDSO_NEVER_WRITTEN, VDSO_LAPPED, or VDSO_OTHER_LAYOUT where the page's record is no longer
- * this struct. */
+/* One whole record: VDSO_OK, VDSO_NEVER_WRITTEN, VDSO_LAPPED, or VDSO_OTHER_LAYOUT where the page's record
+ * is no longer this struct. */
 static inline int {prefix}_snapshot(struct {prefix} *out)
 {{
 	return {prefix}_snapshot_of(out, {upper}_SCHEMA, NULL);
@@ -123,8 +127,9 @@ def _found(prefix: str, upper: str, exported: tuple[Function, ...]) -> Iterator[
     )
     yield f"""\
 /*
- * Opens the page at `path` (NULL: {upper}_PATH) and finds its functions by name and type, so also in a file whose layout is
- * another one by now. Returns NULL, or what is wrong. With VDSO_STATIC defined, by the loader above instead of dlopen.
+ * Opens the page at `path` (NULL: {upper}_PATH) and finds its functions by name and type, so also in a file
+ * whose layout is another one by now. Returns NULL, or what is wrong. With VDSO_STATIC defined, by the loader
+ * above instead of dlopen.
  */
 static inline const char *{prefix}_open(struct {prefix}_page *page, const char *path)
 {{
@@ -132,7 +137,8 @@ static inline const char *{prefix}_open(struct {prefix}_page *page, const char *
 {entries}
 	}};
 
-	return vdso_live_open(&page->_live, path != NULL ? path : {upper}_PATH, page, names, sizeof(names) / sizeof(names[0]));
+	return vdso_live_open(&page->_live, path != NULL ? path : {upper}_PATH, page, names,
+			      sizeof(names) / sizeof(names[0]));
 }}
 
 static inline void {prefix}_close(struct {prefix}_page *page)
@@ -141,7 +147,8 @@ static inline void {prefix}_close(struct {prefix}_page *page)
 }}
 
 /* One whole record of an open page, as {prefix}_snapshot(), and its version unless `version` is NULL. */
-static inline int {prefix}_snapshot_from(const struct {prefix}_page *page, struct {prefix} *out, uint64_t *version)
+static inline int {prefix}_snapshot_from(const struct {prefix}_page *page, struct {prefix} *out,
+					uint64_t *version)
 {{
 	return page->snapshot_of(out, {upper}_SCHEMA, version);
 }}
