@@ -77,7 +77,7 @@ static PyObject *parts(struct draft *self, const struct vdso_field *field, int d
 {
 	PyObject *ret;
 
-	if (dimension == field->dimensions) {
+	if (dimension == field->dimensions || dimension == VDSO_DIMENSIONS_MAX) {
 		ret = part(self, field->record, *at);
 		*at += field->item_size;
 		return ret;

@@ -128,8 +128,9 @@ static PyObject *item_load(const struct vdso_field *field, const char *at, uint6
 	case VDSO_BYTES:
 		return PyBytes_FromStringAndSize(at, field->item_size);
 	case VDSO_RECORD:
-		inner = vdso_snapshot_new(field->record, version);
+		inner = vdso_snapshot_new(field->record);
 		if (inner != NULL) {
+			inner->version = version;
 			memcpy(inner->data, at, field->item_size);
 			memset(inner->data + field->item_size, 0, field->record->record_size - field->item_size);
 		}
@@ -144,7 +145,7 @@ static PyObject *tuple_load(const struct vdso_field *field, int dimension, const
 {
 	PyObject *ret;
 
-	if (dimension == field->dimensions) {
+	if (dimension == field->dimensions || dimension == VDSO_DIMENSIONS_MAX) {
 		ret = item_load(field, *at, version);
 		*at += field->item_size;
 		return ret;
@@ -417,7 +418,7 @@ static int array_store(const struct vdso_field *field, int dimension, char **at,
 	PyObject *items;
 	int err = 0;
 
-	if (dimension == field->dimensions) {
+	if (dimension == field->dimensions || dimension == VDSO_DIMENSIONS_MAX) {
 		err = item_store(field, *at, value, up);
 		*at += field->item_size;
 		return err;

@@ -541,7 +541,7 @@ static PyObject *reader_read(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"max_age_ns", NULL};
 	struct reader *self = (struct reader *)object;
-	uint32_t size = self->page.header->record_size;
+	uint32_t size = self->page.window.record_size;
 	unsigned long long max_age_ns = 0;
 	enum vdso_page_answer answer;
 	uint64_t version = 0;
@@ -638,12 +638,11 @@ static PyObject *reader_get_writer_alive(PyObject *object, void *Py_UNUSED(closu
 
 static PyObject *reader_get_slot_versions(PyObject *object, void *Py_UNUSED(closure))
 {
-	const struct vdso_page_header *header = ((struct reader *)object)->page.header;
-	PyObject *ret = PyTuple_New(header->slots);
+	const struct vdso_window *window = &((struct reader *)object)->page.window;
+	PyObject *ret = PyTuple_New((Py_ssize_t)window->slot_mask + 1);
 
-	for (uint32_t i = 0; ret != NULL && i < header->slots; i++) {
-		uint64_t version = atomic_load_explicit(vdso_slot_version(header, i), memory_order_relaxed);
-		PyObject *value = PyLong_FromUnsignedLongLong(version);
+	for (uint32_t i = 0; ret != NULL && i <= window->slot_mask; i++) {
+		PyObject *value = PyLong_FromUnsignedLongLong(vdso_window_version(window, vdso_window_slot(window, i)));
 
 		if (value == NULL)
 			Py_CLEAR(ret);

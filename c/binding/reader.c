@@ -36,6 +36,10 @@ struct reader {
 	struct mapping *mapping;
 	struct vdso_record *record; /* the mapping's */
 	PyObject *name_snapshot;    /* interned */
+	/* The record's and the mapping's, at hand. A closed reader finds no field here, and then learns why. */
+	const struct vdso_place *places;
+	uint32_t mask;
+	struct vdso_window window;
 };
 
 static PyObject *refuse(enum vdso_page_answer answer)
@@ -73,14 +77,14 @@ static PyObject *take_snapshot(struct mapping *self)
 
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
 		return refuse(VDSO_PAGE_NOT_THERE);
-	ret = vdso_snapshot_new(record, 0);
+	ret = vdso_snapshot_new(record);
 	if (ret == NULL)
 		return NULL;
 	if (record->record_size < COPY_WITHOUT_GIL) {
-		status = vdso_page_copy(self->page.header, 0, record->record_size, ret->data, &ret->version, TRIES);
+		status = vdso_window_copy(&self->page.window, 0, record->record_size, ret->data, &ret->version, TRIES);
 	} else {
 		Py_BEGIN_ALLOW_THREADS
-		status = vdso_page_copy(self->page.header, 0, record->record_size, ret->data, &ret->version, TRIES);
+		status = vdso_window_copy(&self->page.window, 0, record->record_size, ret->data, &ret->version, TRIES);
 		Py_END_ALLOW_THREADS
 	}
 	if (status == VDSO_READ_OK)
@@ -157,11 +161,14 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 		vdso_raise_not_a_page(err);
 		goto failed;
 	}
-	if (self->mapping->page.header->record_size != self->record->record_size) {
+	if (self->mapping->page.window.record_size != self->record->record_size) {
 		vdso_raise("PageUnreadable", "(s)", "the page's records and its field table disagree");
 		goto failed;
 	}
 	self->mapping->fd = fd;
+	self->places = self->record->places;
+	self->mask = self->record->mask;
+	self->window = self->mapping->page.window;
 	goto done;
 failed:
 	Py_CLEAR(self);
@@ -195,10 +202,10 @@ static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
 			return PyErr_NoMemory();
 	}
 	if (bytes < COPY_WITHOUT_GIL) {
-		status = vdso_page_copy(self->page.header, first, bytes, words, &version, TRIES);
+		status = vdso_window_copy(&self->page.window, first, bytes, words, &version, TRIES);
 	} else {
 		Py_BEGIN_ALLOW_THREADS
-		status = vdso_page_copy(self->page.header, first, bytes, words, &version, TRIES);
+		status = vdso_window_copy(&self->page.window, first, bytes, words, &version, TRIES);
 		Py_END_ALLOW_THREADS
 	}
 	if (status == VDSO_READ_OK)
@@ -217,9 +224,9 @@ static PyObject *load(struct mapping *self, const struct vdso_field *field)
 
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
 		return refuse(VDSO_PAGE_NOT_THERE);
-	if (field->dimensions != 0 || field->kind >= VDSO_STR)
+	if (!field->number)
 		return load_wide(self, field);
-	status = vdso_page_copy(self->page.header, field->offset & ~7u, 8, &word, &version, TRIES);
+	status = vdso_window_copy(&self->page.window, field->offset & ~7u, 8, &word, &version, TRIES);
 	if (status != VDSO_READ_OK)
 		return refuse((enum vdso_page_answer)status);
 	return vdso_number_load(field->kind, (char *)&word + (field->offset & 7u));
@@ -228,11 +235,33 @@ static PyObject *load(struct mapping *self, const struct vdso_field *field)
 static PyObject *reader_getattro(PyObject *object, PyObject *name)
 {
 	struct reader *self = (struct reader *)object;
-	const struct vdso_field *field = vdso_record_place(self->record, name);
+	const struct vdso_field *field = vdso_place_find(self->places, self->mask, name);
 	PyObject *ret;
 
-	if (field != NULL)
+	if (field != NULL) {
+		/* The first try of load(), which nearly always is the last. */
+		uint64_t head = atomic_load_explicit(&self->window.header->head, memory_order_acquire), word;
+		const _Atomic uint64_t *slot = vdso_window_slot(&self->window, head);
+
+#ifdef Py_GIL_DISABLED
+		if (atomic_load_explicit(&self->mapping->closed, memory_order_relaxed))
+			return refuse(VDSO_PAGE_NOT_THERE);
+#endif
+		if (field->number) {
+			word = atomic_load_explicit(slot + field->offset / 8u, memory_order_relaxed);
+			atomic_thread_fence(memory_order_acquire);
+			if (vdso_window_version(&self->window, slot) == head && head != 0) {
+				if (field->kind == VDSO_F64) {
+					double number;
+
+					memcpy(&number, &word, sizeof(number));
+					return PyFloat_FromDouble(number);
+				}
+				return vdso_number_load(field->kind, (char *)&word + (field->offset & 7u));
+			}
+		}
 		return load(self->mapping, field);
+	}
 	/* Not by way of a bound method, which would have to be made for each call. */
 	if (name == self->name_snapshot)
 		return Py_NewRef((PyObject *)self->mapping);
@@ -300,8 +329,17 @@ PyDoc_STRVAR(close_doc, "close()\n--\n\nEnds reading. Closing again does nothing
 
 static PyObject *reader_close(PyObject *object, PyObject *Py_UNUSED(none))
 {
+	static const struct vdso_place nothing[1];
+	struct reader *self = (struct reader *)object;
+
 	/* The mapping itself goes with the object: another thread may be reading in it. */
-	atomic_store_explicit(&((struct reader *)object)->mapping->closed, 1, memory_order_relaxed);
+	atomic_store_explicit(&self->mapping->closed, 1, memory_order_relaxed);
+#ifndef Py_GIL_DISABLED
+	self->places = nothing;
+	self->mask = 0;
+#else
+	(void)nothing;
+#endif
 	Py_RETURN_NONE;
 }
 
@@ -353,7 +391,7 @@ static PyObject *reader_fd(PyObject *object, void *Py_UNUSED(closure))
 
 static PyObject *reader_slots_(PyObject *object, void *Py_UNUSED(closure))
 {
-	return PyLong_FromUnsignedLong(header_of(object)->slots);
+	return PyLong_FromUnsignedLong(((struct reader *)object)->window.slot_mask + 1);
 }
 
 static PyObject *reader_record(PyObject *object, void *Py_UNUSED(closure))

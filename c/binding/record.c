@@ -18,6 +18,7 @@ static void record_dealloc(PyObject *object)
 	}
 	PyMem_Free(self->fields);
 	PyMem_Free(self->places);
+	PyObject_Free(self->spare);
 	Py_XDECREF(self->layout);
 	Py_XDECREF(self->name);
 	Py_XDECREF((PyObject *)self->snapshot);
@@ -81,6 +82,7 @@ static int read_field(PyTypeObject *type, const struct vdso_record *self, struct
 			goto bad;
 	}
 	field->size = (uint32_t)size;
+	field->number = kind < VDSO_STR && field->dimensions == 0;
 	return 0;
 bad:
 	PyErr_SetString(PyExc_ValueError, "a field that cannot be");
@@ -102,9 +104,9 @@ static int make_places(struct vdso_record *self)
 	for (uint32_t i = 0; i < self->count; i++) {
 		uint32_t at = (uint32_t)((uintptr_t)self->fields[i].name >> 4);
 
-		while (self->places[at & self->mask] != 0)
+		while (self->places[at & self->mask].name != NULL)
 			at++;
-		self->places[at & self->mask] = (uint16_t)(i + 1);
+		self->places[at & self->mask] = (struct vdso_place){self->fields[i].name, &self->fields[i]};
 	}
 	return 0;
 }
@@ -150,7 +152,7 @@ failed:
 
 const struct vdso_field *vdso_record_find(const struct vdso_record *record, PyObject *name)
 {
-	const struct vdso_field *field = vdso_record_place(record, name);
+	const struct vdso_field *field = vdso_place_find(record->places, record->mask, name);
 
 	if (field != NULL)
 		return field;

@@ -8,6 +8,7 @@
 
 #include "module.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define VDSO_DIMENSIONS_MAX 4
@@ -37,12 +38,31 @@ struct vdso_field {
 	uint32_t offset;
 	uint32_t item_size;
 	uint32_t size;                       /* bytes of all items together */
+	bool number;                         /* a single number, which lies within one word */
 	int dimensions;                      /* 0: a single item */
 	uint32_t shape[VDSO_DIMENSIONS_MAX]; /* outermost first */
 	struct vdso_record *record;          /* VDSO_RECORD */
 	PyObject *shape_object;              /* arrays of numbers: what numpy.empty() takes, NULL before the first use */
 	PyObject *dtype;
 };
+
+/* Fields by the addresses of their interned names, open addressing; a NULL name ends a search. */
+struct vdso_place {
+	PyObject *name;
+	const struct vdso_field *field;
+};
+
+static inline const struct vdso_field *vdso_place_find(const struct vdso_place *places, uint32_t mask, PyObject *name)
+{
+	uint32_t at = (uint32_t)((uintptr_t)name >> 4) & mask;
+
+	while (places[at].name != name) {
+		if (places[at].name == NULL)
+			return NULL;
+		at = (at + 1) & mask;
+	}
+	return places[at].field;
+}
 
 struct vdso_record {
 	PyObject_HEAD
@@ -52,11 +72,11 @@ struct vdso_record {
 	uint32_t record_size; /* up to a multiple of 8 */
 	uint32_t count;
 	struct vdso_field *fields;
-	/* Field numbers + 1 by the address of the interned name, open addressing: 0 ends a search. */
-	uint16_t *places;
+	struct vdso_place *places;
 	uint32_t mask;
 	PyTypeObject *snapshot;
-	PyObject *empty; /* numpy.empty, None without numpy, NULL before the first use */
+	struct vdso_snapshot *spare; /* memory of one that has gone, for the next; unused where there is no GIL */
+	PyObject *empty;             /* numpy.empty, None without numpy, NULL before the first use */
 };
 
 /* Where in a record a value belongs, for errors. */
@@ -66,20 +86,7 @@ struct vdso_where {
 	Py_ssize_t index; /* else an item of an array */
 };
 
-static inline const struct vdso_field *vdso_record_place(const struct vdso_record *record, PyObject *name)
-{
-	uint32_t at = (uint32_t)((uintptr_t)name >> 4);
-	uint16_t number;
-
-	while ((number = record->places[at & record->mask]) != 0) {
-		if (record->fields[number - 1].name == name)
-			return &record->fields[number - 1];
-		at++;
-	}
-	return NULL;
-}
-
-/* The same for a name that may not be interned. NULL without an exception: there is no such field. */
+/* Also for a name that is not interned. NULL without an exception: there is no such field. */
 const struct vdso_field *vdso_record_find(const struct vdso_record *record, PyObject *name);
 
 /* A number out of the word that holds it; the kind is none of STR, BYTES and RECORD, and the field no array. */
@@ -108,16 +115,21 @@ struct vdso_snapshot {
 	_Alignas(8) char data[];
 };
 
-/* Its data is the caller's to fill. */
-static inline struct vdso_snapshot *vdso_snapshot_new(struct vdso_record *record, uint64_t version)
+/* Its data and version are the caller's to fill in. */
+static inline struct vdso_snapshot *vdso_snapshot_new(struct vdso_record *record)
 {
-	struct vdso_snapshot *self = PyObject_NewVar(struct vdso_snapshot, record->snapshot, record->record_size);
+	struct vdso_snapshot *self = record->spare;
 
 	if (self != NULL) {
-		Py_INCREF(record);
-		self->record = record;
-		self->version = version;
+		record->spare = NULL;
+		(void)PyObject_InitVar((PyVarObject *)self, record->snapshot, record->record_size);
+	} else {
+		self = PyObject_NewVar(struct vdso_snapshot, record->snapshot, record->record_size);
+		if (self == NULL)
+			return NULL;
 	}
+	Py_INCREF(record);
+	self->record = record;
 	return self;
 }
 

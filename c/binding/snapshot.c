@@ -6,10 +6,17 @@
 
 static void snapshot_dealloc(PyObject *object)
 {
+	struct vdso_record *record = ((struct vdso_snapshot *)object)->record;
 	PyTypeObject *type = Py_TYPE(object);
 
-	Py_DECREF((PyObject *)((struct vdso_snapshot *)object)->record);
-	PyObject_Free(object);
+#ifndef Py_GIL_DISABLED
+	/* Most are short-lived: the next one finds its memory warm. */
+	if (record->spare == NULL)
+		record->spare = (struct vdso_snapshot *)object;
+	else
+#endif
+		PyObject_Free(object);
+	Py_DECREF((PyObject *)record);
 	Py_DECREF(type);
 }
 
@@ -17,15 +24,13 @@ static PyObject *load(struct vdso_snapshot *self, const struct vdso_field *field
 {
 	const char *at = self->data + field->offset;
 
-	if (field->dimensions == 0 && field->kind < VDSO_STR)
-		return vdso_number_load(field->kind, at);
-	return vdso_field_load(self->record, field, at, self->version);
+	return field->number ? vdso_number_load(field->kind, at) : vdso_field_load(self->record, field, at, self->version);
 }
 
 static PyObject *snapshot_getattro(PyObject *object, PyObject *name)
 {
 	struct vdso_snapshot *self = (struct vdso_snapshot *)object;
-	const struct vdso_field *field = vdso_record_place(self->record, name);
+	const struct vdso_field *field = vdso_place_find(self->record->places, self->record->mask, name);
 	PyObject *ret;
 
 	if (field != NULL)
@@ -223,8 +228,9 @@ static PyObject *snapshot_from_bytes(PyObject *Py_UNUSED(type), PyObject *args)
 		PyErr_SetString(PyExc_ValueError, "the bytes are no such record");
 		return NULL;
 	}
-	self = vdso_snapshot_new(record, version);
+	self = vdso_snapshot_new(record);
 	if (self != NULL) {
+		self->version = version;
 		memset(self->data, 0, record->record_size);
 		memcpy(self->data, data.buf, record->size);
 	}

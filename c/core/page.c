@@ -206,6 +206,12 @@ static int map(int fd, off_t offset, int protection, struct vdso_page *ret)
 	if (at == MAP_FAILED)
 		return -errno;
 	ret->header = at;
+	ret->window = (struct vdso_window){
+		.header = at,
+		.slot_mask = header.slots - 1,
+		.slot_stride = header.slot_stride,
+		.record_size = header.record_size,
+	};
 	return 0;
 }
 
@@ -389,7 +395,7 @@ int vdso_page_stage(struct vdso_page *page, const void *record)
 	if (!may_write(page))
 		return -EPERM;
 	slot = vdso_page_begin(page->header);
-	vdso_copy_in(slot, record, page->header->record_size);
+	vdso_copy_in(slot, record, page->window.record_size);
 	return 0;
 }
 
@@ -407,7 +413,7 @@ int vdso_page_publish(struct vdso_page *page, const void *record, bool wake)
 {
 	if (!may_write(page))
 		return -EPERM;
-	vdso_copy_in(vdso_page_begin(page->header), record, page->header->record_size);
+	vdso_copy_in(vdso_page_begin(page->header), record, page->window.record_size);
 	vdso_page_commit(page->header);
 	if (wake)
 		wake_all(page->header);
@@ -429,7 +435,7 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 
 	if (page->header == NULL)
 		return VDSO_PAGE_NOT_THERE;
-	status = vdso_page_copy(page->header, 0, page->header->record_size, record, version, READ_TRIES);
+	status = vdso_window_copy(&page->window, 0, page->window.record_size, record, version, READ_TRIES);
 	if (status != VDSO_READ_OK || max_age_ns == 0)
 		return (enum vdso_page_answer)status;
 	beat = (int64_t)atomic_load_explicit(&page->header->heartbeat_ns, memory_order_relaxed);

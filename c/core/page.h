@@ -30,6 +30,7 @@ struct vdso_page_shape {
 
 struct vdso_page {
 	struct vdso_page_header *header; /* a reader's mapping is PROT_READ */
+	struct vdso_window window;           /* the same, with the shape that was checked */
 	size_t size;                     /* bytes mapped */
 	int fd;                          /* writer: carries the lock; reader: -1 */
 	/* Writer: 1, on a page that the kernel wipes in a forked child (also one made by a raw clone). Reader: NULL. */

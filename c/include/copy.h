@@ -53,19 +53,44 @@ static inline void vdso_copy_in(_Atomic uint64_t *to, const void *from, uint64_t
 		atomic_store_explicit(&to[i], words[i], memory_order_relaxed);
 }
 
+/*
+ * Where a reader looks, in memory of its own: what the header says is checked once, when the page is opened, and a publisher
+ * that is out of its mind can change it afterwards.
+ */
+struct vdso_window {
+	const struct vdso_page_header *header;
+	uint32_t slot_mask;
+	uint32_t slot_stride;
+	uint32_t record_size;
+};
+
+static inline const _Atomic uint64_t *vdso_window_slot(const struct vdso_window *window, uint64_t version)
+{
+	const char *slots = (const char *)window->header + sizeof(*window->header);
+
+	return (const _Atomic uint64_t *)(slots + (version & window->slot_mask) * window->slot_stride);
+}
+
+/* The word behind the record, which says whose version the slot holds. */
+static inline uint64_t vdso_window_version(const struct vdso_window *window, const _Atomic uint64_t *slot)
+{
+	return atomic_load_explicit(slot + window->slot_stride / 8u - 1u, memory_order_relaxed);
+}
+
 /* vdso_page_read() of a part of the record: `bytes` from `offset` on, both multiples of 8. */
-static inline enum vdso_read_status vdso_page_copy(const struct vdso_page_header *page, uint64_t offset, uint64_t bytes,
-						   void *part, uint64_t *version, unsigned tries)
+static inline enum vdso_read_status vdso_window_copy(const struct vdso_window *window, uint32_t offset, uint32_t bytes, void *part,
+						   uint64_t *version, unsigned tries)
 {
 	while (tries-- != 0) {
-		uint64_t head = atomic_load_explicit(&page->head, memory_order_acquire);
+		uint64_t head = atomic_load_explicit(&window->header->head, memory_order_acquire);
+		const _Atomic uint64_t *slot = vdso_window_slot(window, head);
 
 		if (head == 0)
 			return VDSO_READ_NEVER_WRITTEN;
-		vdso_copy_out(part, vdso_slot_words(page, head) + offset / 8u, bytes);
+		vdso_copy_out(part, slot + offset / 8u, bytes);
 		/* Pairs with the release fence in vdso_page_begin(), as in vdso_page_read(). */
 		atomic_thread_fence(memory_order_acquire);
-		if (atomic_load_explicit(vdso_slot_version(page, head), memory_order_relaxed) == head) {
+		if (vdso_window_version(window, slot) == head) {
 			*version = head;
 			return VDSO_READ_OK;
 		}
