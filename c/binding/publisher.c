@@ -1,8 +1,8 @@
 /*
  * A page's publisher: takes values by their fields' names and puts whole records into the page.
  *
- * It keeps the newest record in private memory, changes it there, and copies it into the next slot when every value has been
- * taken. Where one has not, what was changed is put back from the page.
+ * It keeps the newest record in private memory. Converting a value can run anybody's code, in which other threads get their
+ * turn, so values are first brought together beside it; then, in one go, they are copied in and the record is published.
  */
 #include "record.h"
 
@@ -14,12 +14,14 @@
 
 #include "page.h"
 
+/* Records up to this are brought together on the stack. */
+#define SMALL 1024u
+
 struct publisher {
 	PyObject_HEAD
 	struct vdso_page page; /* header NULL: closed */
 	struct vdso_record *record;
 	char *bytes; /* the newest record, or what the first one begins with */
-	char *base;  /* the same as long as nothing is published */
 	int notify;
 };
 
@@ -34,29 +36,29 @@ static int refused(const struct publisher *self)
 	return -1;
 }
 
-/* After a value that was refused: the bytes are again what is published. */
-static void put_back(struct publisher *self)
+/* Room for a record, all zero: what is between fields is published too. */
+static char *room_for(const struct vdso_record *record, char *small)
 {
-	const struct vdso_page_header *header = self->page.header;
-	uint64_t head;
+	char *ret = record->record_size <= SMALL ? small : PyMem_Malloc(record->record_size);
 
-	/* What converts a value is the caller's code, and may have closed us. */
-	if (header == NULL || *self->page.here != 1)
-		return;
-	head = atomic_load_explicit(&header->head, memory_order_relaxed);
-	if (head == 0)
-		memcpy(self->bytes, self->base, self->record->record_size);
+	if (ret == NULL)
+		PyErr_NoMemory();
 	else
-		vdso_copy_out(self->bytes, vdso_slot_words(header, head), self->record->record_size);
+		memset(ret, 0, record->record_size);
+	return ret;
 }
 
-/* Publishes the bytes. The version, or 0 with an exception. */
+static void leave(char *room, const char *small)
+{
+	if (room != small)
+		PyMem_Free(room);
+}
+
+/* Publishes the bytes. In the object's critical section, and no Python code until it is done. */
 static uint64_t put(struct publisher *self)
 {
 	struct timespec now;
 
-	if (refused(self) != 0)
-		return 0;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	vdso_page_beat(&self->page, (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec);
 	vdso_page_publish(&self->page, self->bytes, self->notify);
@@ -85,18 +87,17 @@ static PyObject *publisher_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 	self->page.fd = -1;
 	self->record = (struct vdso_record *)Py_NewRef(record);
 	self->notify = notify;
-	self->bytes = PyMem_Calloc(2, self->record->record_size);
+	self->bytes = PyMem_Calloc(1, self->record->record_size);
 	if (self->bytes == NULL) {
 		PyErr_NoMemory();
 		goto failed;
 	}
-	self->base = self->bytes + self->record->record_size;
 	err = vdso_page_succeed(fd, offset, &self->page);
 	if (err != 0) {
 		vdso_raise_not_a_page(err);
 		goto failed;
 	}
-	if (self->page.header->record_size != self->record->record_size) {
+	if (self->page.window.record_size != self->record->record_size) {
 		self->page.fd = -1; /* still the caller's */
 		vdso_raise("PageUnreadable", "(s)", "the page's records and its field table disagree");
 		goto failed;
@@ -125,43 +126,47 @@ static void publisher_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
-/* Changes fields by name. values[i] belongs to names[i]. */
-static int change(struct publisher *self, PyObject *names, PyObject *const *values)
-{
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
-		PyObject *name = PyTuple_GET_ITEM(names, i);
-		const struct vdso_field *field = vdso_record_find(self->record, name);
-
-		if (field == NULL)
-			return vdso_raise_no_field(self->record, name, NULL);
-		if (vdso_field_store(field, self->bytes, values[i], NULL) != 0)
-			return -1;
-	}
-	return 0;
-}
-
 PyDoc_STRVAR(update_doc,
 	     "update(**fields)\n--\n\n"
 	     "Publishes one version in which these fields are changed and the others as they were; returns its number.\n\n"
 	     "BadValue: a field cannot hold the value, and nothing is published. NotPublisher: in a forked child.");
 
-static PyObject *publisher_update(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names)
+static PyObject *publisher_update(PyObject *object, PyObject *const *values, Py_ssize_t count, PyObject *names)
 {
 	struct publisher *self = (struct publisher *)object;
+	Py_ssize_t fields = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+	char small[SMALL], *room;
 	uint64_t version = 0;
+	int err = 0;
 
 	if (count != 0) {
 		PyErr_SetString(PyExc_TypeError, "update() takes fields by name only");
 		return NULL;
 	}
-	Py_BEGIN_CRITICAL_SECTION(object);
-	if (refused(self) == 0) {
-		if (names == NULL || change(self, names, args) == 0)
-			version = put(self);
-		if (version == 0)
-			put_back(self);
+	if (refused(self) != 0 || (room = room_for(self->record, small)) == NULL)
+		return NULL;
+	for (Py_ssize_t i = 0; err == 0 && i < fields; i++) {
+		const struct vdso_field *field = vdso_record_find(self->record, PyTuple_GET_ITEM(names, i));
+
+		if (field == NULL)
+			err = vdso_raise_no_field(self->record, PyTuple_GET_ITEM(names, i), NULL);
+		else
+			err = vdso_field_store(field, room, values[i], NULL);
 	}
-	Py_END_CRITICAL_SECTION();
+	if (err == 0) {
+		Py_BEGIN_CRITICAL_SECTION(object);
+		if (refused(self) == 0) {
+			for (Py_ssize_t i = 0; i < fields; i++) {
+				const struct vdso_field *field =
+					vdso_record_find(self->record, PyTuple_GET_ITEM(names, i));
+
+				memcpy(self->bytes + field->offset, room + field->offset, field->size);
+			}
+			version = put(self);
+		}
+		Py_END_CRITICAL_SECTION();
+	}
+	leave(room, small);
 	return version == 0 ? NULL : PyLong_FromUnsignedLongLong(version);
 }
 
@@ -173,16 +178,20 @@ PyDoc_STRVAR(set_doc,
 static PyObject *publisher_set(PyObject *object, PyObject *value)
 {
 	struct publisher *self = (struct publisher *)object;
+	char small[SMALL], *room;
 	uint64_t version = 0;
 
-	Py_BEGIN_CRITICAL_SECTION(object);
-	if (refused(self) == 0) {
-		if (vdso_record_store(self->record, self->bytes, value, NULL) == 0)
+	if (refused(self) != 0 || (room = room_for(self->record, small)) == NULL)
+		return NULL;
+	if (vdso_record_store(self->record, room, value, NULL) == 0) {
+		Py_BEGIN_CRITICAL_SECTION(object);
+		if (refused(self) == 0) {
+			memcpy(self->bytes, room, self->record->size);
 			version = put(self);
-		if (version == 0)
-			put_back(self);
+		}
+		Py_END_CRITICAL_SECTION();
 	}
-	Py_END_CRITICAL_SECTION();
+	leave(room, small);
 	return version == 0 ? NULL : PyLong_FromUnsignedLongLong(version);
 }
 
@@ -193,22 +202,15 @@ static PyObject *publisher_begin_with(PyObject *object, PyObject *args)
 	struct publisher *self = (struct publisher *)object;
 	const struct vdso_field *field;
 	PyObject *name, *value;
-	int err = -1;
 
-	if (!PyArg_ParseTuple(args, "UO:_begin_with", &name, &value))
+	if (!PyArg_ParseTuple(args, "UO:_begin_with", &name, &value) || refused(self) != 0)
 		return NULL;
-	Py_BEGIN_CRITICAL_SECTION(object);
 	field = vdso_record_find(self->record, name);
-	if (refused(self) != 0)
-		err = -1;
-	else if (field == NULL)
-		err = vdso_raise_no_field(self->record, name, NULL);
-	else if (atomic_load_explicit(&self->page.header->head, memory_order_relaxed) != 0)
-		err = 0;
-	else if ((err = vdso_field_store(field, self->bytes, value, NULL)) == 0)
-		memcpy(self->base, self->bytes, self->record->record_size);
-	Py_END_CRITICAL_SECTION();
-	if (err != 0)
+	if (field == NULL)
+		vdso_raise_no_field(self->record, name, NULL);
+	else if (atomic_load_explicit(&self->page.header->head, memory_order_relaxed) == 0)
+		vdso_field_store(field, self->bytes, value, NULL);
+	if (PyErr_Occurred())
 		return NULL;
 	Py_RETURN_NONE;
 }
