@@ -30,7 +30,7 @@ static void draft_dealloc(PyObject *object)
 
 static PyObject *draft_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"record", "bytes", NULL};
+	static char *names[] = {"record", "data", NULL};
 	PyObject *record_type = vdso_type_beside(type, "Record"), *record;
 	struct draft *self = NULL;
 	Py_buffer bytes = {0};
@@ -185,7 +185,7 @@ static PyMethodDef draft_methods[] = {
 	{NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(draft_doc, "Draft(record, bytes)\n--\n\nA record to be changed: an attribute a field.");
+PyDoc_STRVAR(draft_doc, "Draft(record, data)\n--\n\nA record to be changed: an attribute a field.");
 
 static PyType_Slot draft_slots[] = {
 	{Py_tp_doc, (void *)draft_doc},

@@ -156,7 +156,10 @@ class Snapshot:
 
 # reader.c
 class RecordReader:
-    """Reads the page at `offset` of a file, which is the reader's from then on. Raises errors.PageNotThere."""
+    """Reads the page at `offset` of a file, which is the reader's from then on.
+
+    Raises errors.PageNotThere.
+    """
 
     def __new__(cls, fd: int, offset: int, record: Record) -> Self: ...
     def snapshot(self) -> Snapshot:
@@ -192,7 +195,10 @@ class RecordPublisher:
 
     def __new__(cls, fd: int, offset: int, record: Record, notify: bool) -> Self: ...
     def update(self, **fields: Any) -> int:
-        """Publishes one version with these fields changed. Raises errors.BadValue, NotPublisher, PageClosed."""
+        """Publishes one version with these fields changed.
+
+        Raises errors.BadValue, NotPublisher, PageClosed.
+        """
     def set(self, record: Any, /) -> int:
         """Publishes one version with all fields. Raises errors.BadValue, NotPublisher, PageClosed."""
     def _begin_with(self, name: str, value: Any, /) -> None: ...
@@ -210,7 +216,7 @@ class RecordPublisher:
 class Draft:
     """A record to be changed: an attribute a field."""
 
-    def __new__(cls, record: Record, bytes: Buffer) -> Self: ...
+    def __new__(cls, record: Record, data: Buffer) -> Self: ...
     def __getattr__(self, name: str, /) -> Any: ...
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...

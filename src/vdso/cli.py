@@ -18,6 +18,11 @@ COMMANDS = {
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",
     "claims": "what is commonly said of the vDSO, checked on this machine",
     "header": "print the C header of a published page",
+    "publish": "publish a record under a name, from lines of JSON",
+    "pages": "list what is published here",
+    "show": "show the newest record of a page",
+    "watch": "print each new version of a page",
+    "rm": "take a page away",
 }
 
 HELP = f"""\

@@ -175,9 +175,13 @@ class PageError(VdsoError):
 class PageNotThere(PageError):
     """There is no page, or none that this version reads."""
 
+    exit_code = 1
+
 
 class PageNeverWritten(PageError):
     """The page is there and has had no record yet."""
+
+    exit_code = 1
 
     def __init__(self, message: str = "the page has never been written", hint: str | None = None) -> None:
         super().__init__(message, hint)
@@ -197,6 +201,8 @@ class PageStale(PageError):
 
 class PageLapped(PageError):
     """The writer went round all slots during each of many tries."""
+
+    exit_code = 1
 
     default_hint = "a page with more slots gives its readers more time"
 
@@ -249,6 +255,8 @@ class PageClosed(PageError, ValueError):
 class PageDiffers(PageError):
     """A page's fields are not those that were expected; `differences` has a phrase for each."""
 
+    exit_code = 1
+
     def __init__(self, name: str, differences: list[str], hint: str | None = None) -> None:
         super().__init__(f"{name} is another record: {', '.join(differences)}", hint)
         self.differences = differences
@@ -256,6 +264,8 @@ class PageDiffers(PageError):
 
 class WriterActive(PageBusy):
     """The name has a publisher already; `pid` says which process, -1 when it is not to be seen from here."""
+
+    exit_code = 1
 
     def __init__(self, name: str, pid: int, hint: str | None = None) -> None:
         super().__init__(pid, hint)
@@ -279,6 +289,8 @@ class NotPublisher(ForkedWriter):
 class BadValue(PageError, ValueError):
     """A field cannot hold a value. Nothing was published; `field` is the field's name."""
 
+    exit_code = 1
+
     def __init__(self, field: str, reason: str, hint: str | None = None) -> None:
         super().__init__(f"{field}: {reason}", hint)
         self.field = field
@@ -287,8 +299,12 @@ class BadValue(PageError, ValueError):
 class DirectoryRefused(PageError):
     """A directory in which pages cannot be trusted."""
 
+    exit_code = 1
+
     default_hint = "a directory that belongs to the publisher, and that nobody else can write in"
 
 
 class NoDirectory(PageError):
     """There is no directory in memory for pages."""
+
+    exit_code = 1

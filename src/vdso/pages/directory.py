@@ -6,23 +6,22 @@ In a directory, the page NAME is
     NAME.<12 hex>.so    that generation: the page's file, an ELF shared object
     .NAME.lock          carries the publisher's lock, and nothing else; 0600
 
-A change of layout makes a new generation and moves the link in one step, so a path that somebody has loaded never
-changes its meaning. The old generation's page then says that it has been replaced, and its file goes.
+A change of layout makes a new generation and moves the link in one step, so a path that somebody has loaded
+never changes its meaning. The old generation's page then says that it has been replaced, and its file goes.
 
-The publisher's lock is on a file that nobody else opens: a process loses a POSIX lock by closing any descriptor of the
-file, and the page's own file is also opened by readers and loaders in the publisher's process.
+The publisher's lock is on a file that nobody else opens: a process loses a POSIX lock by closing any
+descriptor of the file, and the page's own file is also opened by readers and loaders in the publisher's
+process.
 """
 
-import fcntl
+import contextlib
+import errno
 import os
 import stat
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
 
 from vdso import _core
-from vdso.errors import BadPageName, DirectoryRefused, NoDirectory, PageNotThere, PageUnreadable, WriterActive
+from vdso.errors import BadPageName, DirectoryRefused, NoDirectory, PageUnreadable, WriterActive
 
 SUFFIX = ".so"
 NAME_MAX = 64
@@ -54,8 +53,9 @@ def own_candidates() -> list[str]:
     """Where this user's pages may be, in order of preference."""
     uid = os.geteuid()
     found = []
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and runtime.startswith("/"):
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    # sudo may leave another user's.
+    if runtime.startswith("/") and os.path.isdir(runtime) and os.stat(runtime).st_uid == uid:
         found.append(f"{runtime}/vdso")
     found.append("/run/vdso")
     found.append(f"/dev/shm/vdso-{uid}")
@@ -89,7 +89,8 @@ def for_publishing(directory: str | os.PathLike[str] | None) -> Place:
             if not place.volatile:
                 continue
             try:
-                os.mkdir(path, 0o755)
+                os.mkdir(path)
+                os.chmod(path, 0o755)  # whom a page is for, its own mode says
             except FileExistsError:
                 place = place_of(path)
             os.close(open_directory(path, publishing=True))
@@ -158,11 +159,14 @@ def new_generation(name: str) -> str:
 
 
 def open_generation(directory_fd: int, file_name: str, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a page's file: an ordinary file of the directory's owner. Raises OSError, PageUnreadable."""
+    """A descriptor of a page's file: an ordinary file of the directory's owner or root's.
+
+    Raises OSError, PageUnreadable.
+    """
     try:
         fd = os.open(file_name, flags | _OPEN_FILE, dir_fd=directory_fd)
     except OSError as error:
-        if error.errno in (40, 6):  # ELOOP: a symbolic link; ENXIO: a fifo or a socket
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
             raise PageUnreadable(f"{file_name} is not an ordinary file") from None
         raise
     try:
@@ -196,10 +200,8 @@ def names(directory_fd: int) -> list[str]:
 def move_link(directory_fd: int, name: str, target: str) -> None:
     """The name leads to this generation from now on, in one step."""
     temporary = f".{name}.link"
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=directory_fd)
-    except FileNotFoundError:
-        pass
     os.symlink(target, temporary, dir_fd=directory_fd)
     os.rename(temporary, name + SUFFIX, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
 
@@ -210,12 +212,12 @@ def move_link(directory_fd: int, name: str, target: str) -> None:
 def lock(directory_fd: int, name: str) -> int:
     """Takes the name's lock: a descriptor, which holds it until it is closed. Raises WriterActive.
 
-    Not for a name that this process has locked already: closing the second descriptor would free the first one's lock.
+    Not for a name that this process has locked already: closing the second descriptor would free the first
+    one's lock.
     """
     while True:
-        fd = os.open(
-            f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory_fd
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(f".{name}.lock", flags, 0o600, dir_fd=directory_fd)
         try:
             _core.lock_file(fd)
         except BlockingIOError:

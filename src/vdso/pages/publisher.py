@@ -1,7 +1,7 @@
 """Publishing a record under a name: `publish()`.
 
-One publisher has a name at a time, by a lock that ends with its process and that the children it forks do not have. The
-page's bytes are written by vdso._core; here is what decides.
+One publisher has a name at a time, by a lock that ends with its process and that the children it forks do
+not have. The page's bytes are written by vdso._core; here is what decides.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from vdso.pages import fieldtable, library, records
 from vdso.pages import schema as schemas
 from vdso.pages.schema import Layout
 
-# The names that this process publishes, by their lock files. A second lock in one process would be given, and closing it
-# would free the first.
+# The names that this process publishes, by their lock files. A second lock in one process would be given,
+# and closing it would free the first.
 _held: dict[tuple[int, int], "Publisher"] = {}
 _guard = threading.Lock()
 
@@ -36,8 +36,8 @@ os.register_at_fork(after_in_child=_forget)
 class Publisher(_core.RecordPublisher):
     """What publish() returns: the one who writes a page.
 
-    `path` is the page's file, a library that other languages can load. `noexec` says that they cannot load it where it
-    is. Usable from any thread; in a forked child every way of writing raises NotPublisher.
+    `path` is the page's file, a library that other languages can load. `noexec` says that they cannot load
+    it where it is. Usable from any thread; in a forked child every way of writing raises NotPublisher.
     """
 
     __slots__ = ("__weakref__", "_lock", "layout", "name", "noexec", "path")
@@ -50,10 +50,11 @@ class Publisher(_core.RecordPublisher):
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[Any]:
-        """A draft of the record to be changed field by field, published as one version at the end of the block.
+        """A draft of the record to be changed field by field, published as one version at the end of the
+        block.
 
-        Fields that the block did not change stay as others, meanwhile, have published them. An exception publishes
-        nothing.
+        Fields that the block did not change stay as others, meanwhile, have published them. An exception
+        publishes nothing.
         """
         before = self._current()
         draft = _core.Draft(self._record, before)
@@ -275,3 +276,45 @@ def _retire_others(directory_fd: int, name: str, target: str | None) -> None:
             continue
         with contextlib.suppress(FileNotFoundError):
             os.unlink(left, dir_fd=directory_fd)
+
+
+def remove(name: str, *, directory: str | os.PathLike[str] | None = None) -> None:
+    """Takes a page and its name away; its readers keep the last record, and see `replaced`.
+
+    Raises WriterActive while there is a publisher, PageNotThere, DirectoryRefused, BadPageName.
+    """
+    places.check_page_name(name)
+    where = places.own_candidates() if directory is None else [os.path.abspath(os.fspath(directory))]
+    for path in where:
+        try:
+            directory_fd = places.open_directory(path, publishing=True)
+        except OSError:
+            continue
+        except errors.DirectoryRefused:
+            if directory is not None:
+                raise
+            continue
+        try:
+            if not _has_name(directory_fd, name):
+                continue
+            with _guard:
+                lock = _lock(directory_fd, name)
+                try:
+                    _retire_others(directory_fd, name, None)
+                    for left in (name + places.SUFFIX, f".{name}.lock"):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(left, dir_fd=directory_fd)
+                finally:
+                    os.close(lock)
+        finally:
+            os.close(directory_fd)
+        return
+    raise errors.PageNotThere(f"no page of yours is called {name}", "`vdso pages` lists what there is")
+
+
+def _has_name(directory_fd: int, name: str) -> bool:
+    try:
+        os.stat(name + places.SUFFIX, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return bool(places.generations(directory_fd, name))
+    return True

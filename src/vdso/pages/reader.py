@@ -1,6 +1,7 @@
 """Reading what is published under a name: `open_page()`, which users know as vdso.open().
 
-Executes nothing of the page's file and believes nothing that it says before it is checked against the file's size.
+Executes nothing of the page's file and believes nothing that it says before it is checked against the
+file's size.
 """
 
 import contextlib
@@ -34,8 +35,8 @@ class PageInfo:
 class Reader(_core.RecordReader):
     """A page, open for reading: an attribute a field, each read as of now.
 
-    Fields that belong together are to be read in one snapshot(). Usable from any thread and after a fork; to another
-    process it goes as its name.
+    Fields that belong together are to be read in one snapshot(). Usable from any thread and after a fork;
+    to another process it goes as its name.
     """
 
     __slots__ = ("__weakref__", "_directory", "_expect", "_name", "_path")
@@ -54,7 +55,9 @@ class Reader(_core.RecordReader):
 
     @property
     def replaced(self) -> bool:
-        """Whether the name leads elsewhere by now: no version will follow here, and reopen() gives the new page."""
+        """Whether the name leads elsewhere by now: no version will follow here, and reopen() gives the new
+        page.
+        """
         if self._state & _core.STATE_REPLACED:
             return True
         try:
@@ -68,7 +71,8 @@ class Reader(_core.RecordReader):
         return open_page(self._name, expect=self._expect, directory=self._directory)
 
     def wait(self, seen: int | None = None, *, timeout: float | None = None) -> bool:
-        """Sleeps until there is a version other than `seen` (the newest one, if not given) and says whether there is.
+        """Sleeps until there is a version other than `seen` (the newest one, if not given) and says
+        whether there is.
 
         False: `timeout` seconds went by, or the page was replaced.
         """
@@ -78,8 +82,9 @@ class Reader(_core.RecordReader):
     def watch(self, *, timeout: float | None = None) -> "Watch":
         """Each new version as a snapshot, for `for` and for `async for`, the present one first.
 
-        A reader that is slower than the publisher gets the newest version and misses those between. When the page is
-        replaced, it goes on with the one that has the name then. timeout: ends after so many seconds without a version.
+        A reader that is slower than the publisher gets the newest version and misses those between. When
+        the page is replaced, it goes on with the one that has the name then. timeout: ends after so many
+        seconds without a version.
         """
         return Watch(self, timeout)
 
@@ -144,7 +149,8 @@ class Watch:
             end = None if self._timeout is None else time.monotonic() + self._timeout
             found = None
             while found is None:
-                # A thread cannot be called off: it looks up so often that nobody has to wait for it at the end.
+                # A thread cannot be called off: it looks up so often that nobody has to wait for it at the
+                # end.
                 left = 0.1 if end is None else min(0.1, end - time.monotonic())
                 if left <= 0:
                     return
@@ -161,7 +167,8 @@ def open_page(name: str, *, expect: Any = None, directory: str | os.PathLike[str
 
     expect: a schema that the page's records must have. directory: where to look, if not in the usual places.
 
-    Raises PageNotThere, PageUnreadable where the file is damaged or not to be trusted, PageDiffers, BadPageName.
+    Raises PageNotThere, PageUnreadable where the file is damaged or not to be trusted, PageDiffers,
+    BadPageName.
     """
     wanted = None if expect is None else schema.layout_of(expect)
     where = None if directory is None else os.path.abspath(os.fspath(directory))

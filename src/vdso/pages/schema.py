@@ -415,7 +415,9 @@ def _is_ctypes_structure(schema: type) -> bool:
 
 
 def types_of(cls: type) -> dict[str, "FieldType"]:
-    """The types of a page class's, dataclass's, msgspec.Struct's or ctypes.Structure's fields. Raises BadSchema."""
+    """The types of a page class's, dataclass's, msgspec.Struct's or ctypes.Structure's fields. Raises
+    BadSchema.
+    """
     if _is_ctypes_structure(cls):
         return _ctypes_types(cls)
     own: dict[str, FieldType] | None = cls.__dict__.get(TYPES)
