@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, dataclass_transform
 
 from vdso.errors import BadSchema
 
@@ -244,9 +244,17 @@ class FieldType:
 
 
 if TYPE_CHECKING:
-    I8 = I16 = I32 = I64 = U8 = U16 = U32 = U64 = int
-    F32 = F64 = float
-    Bool = bool
+    I8: TypeAlias = int
+    I16: TypeAlias = int
+    I32: TypeAlias = int
+    I64: TypeAlias = int
+    U8: TypeAlias = int
+    U16: TypeAlias = int
+    U32: TypeAlias = int
+    U64: TypeAlias = int
+    F32: TypeAlias = float
+    F64: TypeAlias = float
+    Bool: TypeAlias = bool
     # Type checkers allow no numbers in brackets; to them these are Any. Annotated[str, Str[16]] says more.
     Str: Any
     Bytes: Any
