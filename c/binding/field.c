@@ -333,6 +333,15 @@ static int str_store(const struct vdso_field *field, char *at, PyObject *value, 
 	const char *text;
 	Py_ssize_t size;
 
+	/* numpy has no text of a fixed number of bytes: its records hold a kind of bytes of its own. */
+	if (PyBytes_Check(value) && !PyBytes_CheckExact(value)) {
+		PyObject *decoded = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), NULL);
+		int err = decoded == NULL ? vdso_raise_value(where, "bytes that are no UTF-8")
+					  : str_store(field, at, decoded, where);
+
+		Py_XDECREF(decoded);
+		return err;
+	}
 	if (!PyUnicode_Check(value))
 		return vdso_raise_value(where, "str wants text, not %.100s", Py_TYPE(value)->tp_name);
 	text = PyUnicode_AsUTF8AndSize(value, &size);

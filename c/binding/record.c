@@ -159,7 +159,6 @@ const struct vdso_field *vdso_record_find(const struct vdso_record *record, PyOb
 	for (uint32_t i = 0; i < record->count; i++)
 		if (PyUnicode_Compare(record->fields[i].name, name) == 0)
 			return &record->fields[i];
-	PyErr_Clear();
 	return NULL;
 }
 

