@@ -404,7 +404,19 @@ static PyObject *reader_address(PyObject *object, void *Py_UNUSED(closure))
 	return PyLong_FromVoidPtr((void *)(uintptr_t)header_of(object));
 }
 
+PyDoc_STRVAR(snapshot_doc,
+	     "snapshot()\n--\n\n"
+	     "One whole record of the newest version.\n\n"
+	     "PageNeverWritten; PageLapped: the publisher went round all slots during each of many tries.");
+
+/* For dir() and help(): attributes of an instance go by reader_getattro(). */
+static PyObject *reader_snapshot(PyObject *object, PyObject *Py_UNUSED(none))
+{
+	return take_snapshot(((struct reader *)object)->mapping);
+}
+
 static PyMethodDef reader_methods[] = {
+	{"snapshot", reader_snapshot, METH_NOARGS, snapshot_doc},
 	{"_wait", reader_wait, METH_VARARGS, wait_doc},
 	{"close", reader_close, METH_NOARGS, close_doc},
 	{NULL, NULL, 0, NULL},

@@ -6,8 +6,9 @@ not have. The page's bytes are written by vdso._core; here is what decides.
 
 import contextlib
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -17,16 +18,16 @@ from vdso.pages import fieldtable, library, records
 from vdso.pages import schema as schemas
 from vdso.pages.schema import Layout
 
-# The names that this process publishes, by their lock files. A second lock in one process would be given,
-# and closing it would free the first.
-_held: dict[tuple[int, int], "Publisher"] = {}
-_guard = threading.Lock()
+# The names that this process publishes, by their lock files. A second lock in one process would be given, and
+# closing it would free the first. The guard is taken by a publisher that goes away too, at any moment.
+_held: set[tuple[int, int]] = set()
+_guard = threading.RLock()
 
 
 def _forget() -> None:
     """In a forked child, which holds nothing."""
     global _guard
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     _held.clear()
 
 
@@ -69,7 +70,7 @@ class Publisher(_core.RecordPublisher):
             if self._lock >= 0:
                 lock, self._lock = self._lock, -1
                 if here:
-                    _held.pop(_identity(os.fstat(lock)), None)
+                    _held.discard(_identity(os.fstat(lock)))
                 os.close(lock)
 
     def __enter__(self) -> Self:
@@ -80,8 +81,9 @@ class Publisher(_core.RecordPublisher):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_lock", -1) >= 0:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the process the kernel frees the lock, and there is no module left to help.
+        if getattr(self, "_lock", -1) >= 0 and not ending():
             self.close()
 
     def __reduce__(self) -> NoReturn:
@@ -122,7 +124,7 @@ def publish(
             try:
                 made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
                 made._lock = lock
-                _held[_identity(os.fstat(lock))] = made
+                _held.add(_identity(os.fstat(lock)))
             except BaseException:
                 os.close(lock)
                 raise

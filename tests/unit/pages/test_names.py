@@ -1,0 +1,471 @@
+"""A name and what it leads to: one publisher, generations, directories that are to be trusted."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import pickle
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layouts import Quote
+
+import vdso
+from vdso import errors
+from vdso.pages import catalogue, directory
+from vdso.pages.publisher import remove
+from vdso.pages.reader import Reader
+
+
+@vdso.page
+class Pair:
+    a: vdso.F64
+    b: vdso.F64 = 7.0
+
+
+@vdso.page
+class Wide:
+    a: vdso.F64
+    b: vdso.F64
+    c: vdso.F64 = 1.5
+
+
+def files(where: Path) -> list[str]:
+    return sorted(os.listdir(where))
+
+
+# ---- Publishing ----
+
+
+def test_a_page_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        generation = os.path.basename(publisher.path)
+        assert files(tmp_path) == [".pair.lock", generation, "pair.so"]
+        assert os.readlink(tmp_path / "pair.so") == generation
+        assert stat.S_IMODE(os.stat(publisher.path).st_mode) == 0o644
+        assert stat.S_IMODE(os.stat(tmp_path / ".pair.lock").st_mode) == 0o600
+        reader = vdso.open("pair", directory=tmp_path)
+        assert (reader.a, reader.b, reader.version) == (1.0, 7.0, 1)
+        assert reader.publisher_alive
+        assert 0 <= (reader.age or -1) < 60
+        assert not reader.replaced
+        about = reader.page
+        assert (about.name, about.path, about.slots) == ("pair", publisher.path, 4)
+        assert (about.publisher_pid, about.notifies) == (os.getpid(), True)
+        assert {"a", "b", "snapshot", "watch"} <= set(dir(reader))
+    assert not reader.publisher_alive
+    assert reader.page.publisher_pid == 0
+    assert reader.a == 1.0
+    reader.close()
+    reader.close()
+    for use in (lambda: reader.a, reader.snapshot, lambda: reader.wait(timeout=0)):
+        with pytest.raises(errors.PageClosed):
+            use()
+    with pytest.raises(errors.PageClosed):
+        publisher.update(a=1.0)
+
+
+def test_a_page_without_a_record(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path) as publisher:
+        reader = vdso.open("pair", directory=tmp_path)
+        assert (reader.version, reader.age) == (0, None)
+        for use in (lambda: reader.a, reader.snapshot):
+            with pytest.raises(errors.PageNeverWritten):
+                use()
+        assert publisher.update(a=2.0) == 1
+        assert reader.snapshot().astuple() == (
+            2.0,
+            7.0,
+        )  # b is the class's own
+
+
+def test_one_publisher_a_name(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path) as publisher:
+        for schema in (Pair, Wide):
+            with pytest.raises(errors.WriterActive) as caught:
+                vdso.publish("pair", schema, directory=tmp_path)
+            assert caught.value.pid == os.getpid()
+            assert isinstance(caught.value, errors.PageBusy)
+        # Nothing of that has touched the first one's lock: another process is refused too.
+        assert run_child(_publish_and_say, tmp_path) == f"WriterActive {os.getpid()}"
+        # Nor has reading in the publisher's own process, as any loader may.
+        vdso.open("pair", directory=tmp_path).close()
+        with open(publisher.path, "rb"):
+            pass
+        assert run_child(_publish_and_say, tmp_path) == f"WriterActive {os.getpid()}"
+        with vdso.publish("other", Pair, directory=tmp_path):
+            pass
+    assert run_child(_publish_and_say, tmp_path) == "published"
+    with vdso.publish("pair", Pair, directory=tmp_path):
+        pass
+
+
+def _publish_and_say(where: Path) -> str:
+    try:
+        with vdso.publish("pair", Pair, directory=where):
+            return "published"
+    except errors.WriterActive as error:
+        return f"WriterActive {error.pid}"
+
+
+def run_child(body: Any, *arguments: Any) -> Any:
+    """What a function gives in a forked child."""
+    inner, outer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            os.write(outer, pickle.dumps(body(*arguments)))
+            status = 0
+        os._exit(status)
+    os.close(outer)
+    with open(inner, "rb") as stream:
+        data = stream.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return pickle.loads(data)
+
+
+def test_a_forked_child_does_not_publish(tmp_path: Path) -> None:
+    with vdso.publish("quotes", Quote, directory=tmp_path) as publisher:
+        publisher.update(bid=1.0)
+        reader = vdso.open("quotes", directory=tmp_path)
+
+        def child() -> list[str]:
+            said = []
+            for use in (
+                lambda: publisher.update(bid=2.0),
+                lambda: publisher.set({}),
+                lambda: publisher.edit().__enter__(),
+                lambda: publisher.version,
+                lambda: vdso.publish("quotes", Quote, directory=tmp_path),
+            ):
+                try:
+                    use()
+                    said.append("fine")
+                except errors.PageError as error:
+                    said.append(type(error).__name__)
+            publisher.close()  # only the child's own
+            said.append(str(reader.bid))
+            return said
+
+        assert run_child(child) == [*["NotPublisher"] * 4, "WriterActive", "1.0"]
+        publisher.update(bid=3.0)
+        assert reader.bid == 3.0
+        assert reader.publisher_alive
+        assert run_child(_publish_and_say_name, tmp_path) == "WriterActive"
+
+
+def _publish_and_say_name(where: Path) -> str:
+    try:
+        vdso.publish("quotes", Quote, directory=where).close()
+    except errors.WriterActive:
+        return "WriterActive"
+    return "published"
+
+
+def test_a_publisher_does_not_travel(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path) as publisher, pytest.raises(errors.NotPublisher):
+        pickle.dumps(publisher)
+
+
+def test_a_publisher_that_nobody_keeps_signs_off(tmp_path: Path) -> None:
+    publisher = vdso.publish("pair", Pair, directory=tmp_path)
+    reader = vdso.open("pair", directory=tmp_path)
+    del publisher
+    assert not reader.publisher_alive
+    vdso.publish("pair", Pair, directory=tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"slots": 3},
+        {"slots": 1},
+        {"slots": 8192},
+        {"mode": 0o666},
+        {"mode": 0o4644},
+        {"mode": 0},
+    ],
+)
+def test_what_publish_refuses(tmp_path: Path, more: dict[str, int]) -> None:
+    with pytest.raises(errors.UsageError):
+        vdso.publish("pair", Pair, directory=tmp_path, **more)  # type: ignore[arg-type]
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".a", "1a", "-a", "a b", "a.b", "ä", "a\0", "a" * 65])
+def test_no_name_for_a_page(tmp_path: Path, name: str) -> None:
+    for use in (
+        lambda: vdso.publish(name, Pair, directory=tmp_path),
+        lambda: vdso.open(name, directory=tmp_path),
+        lambda: remove(name, directory=tmp_path),
+    ):
+        with pytest.raises(errors.BadPageName):
+            use()
+
+
+def test_an_initial_record_that_cannot_be_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadValue):
+        vdso.publish("pair", Pair, directory=tmp_path, initial={"a": "x", "b": 1})
+    assert files(tmp_path) == [".pair.lock"]
+    vdso.publish("pair", Pair, directory=tmp_path).close()
+
+
+# ---- Republishing ----
+
+
+def test_the_same_record_goes_on_in_the_same_page(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        path = publisher.path
+    reader = vdso.open("pair", directory=tmp_path)
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(5.0), mode=0o600) as publisher:
+        assert publisher.path == path
+        assert (reader.a, reader.version) == (1.0, 1)  # the first record of a page is its first publisher's
+        publisher.update(a=2.0)
+        assert reader.snapshot().astuple() == (2.0, 7.0)
+        assert reader.version == 2
+        assert not reader.replaced
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("more", [{"schema": Wide}, {"slots": 8}])
+def test_another_layout_is_another_file(tmp_path: Path, more: dict[str, Any]) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        old = publisher.path
+    reader = vdso.open("pair", directory=tmp_path)
+    schema = more.pop("schema", Pair)
+    with vdso.publish("pair", schema, directory=tmp_path, initial=schema(3.0, 4.0), **more) as publisher:
+        assert publisher.path != old
+        assert files(tmp_path) == [".pair.lock", os.path.basename(publisher.path), "pair.so"]
+        assert reader.replaced
+        assert reader.a == 1.0
+        assert not reader.publisher_alive
+        assert not reader.wait(timeout=60)
+        new = reader.reopen()
+        assert (new.a, new.b) == (3.0, 4.0)
+        assert not new.replaced
+        assert reader.a == 1.0
+
+
+def test_a_page_of_another_kind_is_noticed_at_open(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)):
+        vdso.open("pair", directory=tmp_path, expect=Pair)
+        with pytest.raises(errors.PageDiffers, match="pair is another record: c is not there") as caught:
+            vdso.open("pair", directory=tmp_path, expect=Wide)
+        assert caught.value.differences == ["c is not there"]
+        reader = vdso.open("pair", directory=tmp_path, expect=Pair)
+    vdso.publish("pair", Wide, directory=tmp_path, initial=Wide(1, 2)).close()
+    with pytest.raises(errors.PageDiffers, match="c is new"):
+        reader.reopen()
+
+
+def test_what_a_killed_publisher_left_is_cleared(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        old = os.path.basename(publisher.path)
+    reader = vdso.open("pair", directory=tmp_path)
+    # It died after moving the link and before telling the old page's readers; another while making one.
+    os.link(tmp_path / old, tmp_path / "pair.aaaaaaaaaaaa.so")
+    os.unlink(tmp_path / old)
+    (tmp_path / ".pair.bbbbbbbbbbbb.so").write_bytes(b"half")
+    (tmp_path / ".pair.link").symlink_to("pair.cccccccccccc.so")
+    (tmp_path / "pairs.dddddddddddd.so").write_bytes(b"another name's")
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(2.0)) as publisher:
+        mine = os.path.basename(publisher.path)
+        assert files(tmp_path) == [".pair.lock", mine, "pair.so", "pairs.dddddddddddd.so"]
+        assert reader.replaced
+        assert reader._state == 1
+        assert reader.reopen().a == 2.0
+
+
+def test_rm(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)):
+        with pytest.raises(errors.WriterActive):
+            remove("pair", directory=tmp_path)
+        reader = vdso.open("pair", directory=tmp_path)
+    remove("pair", directory=tmp_path)
+    assert files(tmp_path) == []
+    assert reader.replaced
+    assert reader.a == 1.0
+    for use in (lambda: remove("pair", directory=tmp_path), reader.reopen):
+        with pytest.raises(errors.PageNotThere):
+            use()
+
+
+# ---- Waiting ----
+
+
+def test_wait_and_watch(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(0.0)) as publisher:
+        reader = vdso.open("pair", directory=tmp_path)
+        assert not reader.wait(timeout=0.01)
+        assert reader.wait(0, timeout=0)
+        seen = []
+
+        def watch() -> None:
+            for snapshot in reader.watch():
+                seen.append(snapshot.a)
+                if snapshot.a < 0:
+                    return
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        for number in range(1, 6):
+            while len(seen) < number:
+                time.sleep(0.001)
+            publisher.update(a=float(number))
+        while len(seen) < 6:
+            time.sleep(0.001)
+        publisher.update(a=-1.0)
+        thread.join(30)
+        assert seen == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, -1.0]
+        assert [snapshot.a for snapshot in reader.watch(timeout=0.02)] == [-1.0]
+
+
+def test_a_watch_goes_on_with_the_new_page(tmp_path: Path) -> None:
+    publisher = vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0))
+    watch = iter(vdso.open("pair", directory=tmp_path).watch(timeout=30))
+    assert next(watch).a == 1.0
+    publisher.close()
+    publisher = vdso.publish("pair", Wide, directory=tmp_path, initial=Wide(2.0, 3.0))
+    assert next(watch).astuple() == (2.0, 3.0, 1.5)
+    publisher.close()
+    remove("pair", directory=tmp_path)
+    publisher = vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(4.0))
+    assert next(watch).astuple() == (4.0, 7.0)
+    publisher.close()
+
+
+def test_a_publisher_that_does_not_wake_is_noticed(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(0.0), notify=False) as publisher:
+        reader = vdso.open("pair", directory=tmp_path)
+        assert not reader.page.notifies
+        threading.Timer(0.05, lambda: publisher.update(a=1.0)).start()
+        assert reader.wait(timeout=30)
+        assert reader.a == 1.0
+
+
+def test_watching_in_asyncio(tmp_path: Path) -> None:
+    async def watch(reader: Reader) -> list[float]:
+        seen = []
+        async for snapshot in reader.watch():
+            seen.append(snapshot.a)
+            publisher.update(a=snapshot.a + 1)
+            if len(seen) == 5:
+                break
+        return seen
+
+    async def both(reader: Reader) -> list[float]:
+        task = asyncio.ensure_future(watch(reader))
+        idle = asyncio.ensure_future(anext(aiter(vdso.open("idle", directory=tmp_path).watch())))
+        seen = await task
+        idle.cancel()  # a watch that is called off is gone at once
+        with pytest.raises(asyncio.CancelledError):
+            await idle
+        assert [item async for item in reader.watch(timeout=0.01)] != []
+        return seen
+
+    vdso.publish("idle", Pair, directory=tmp_path).close()
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(0.0)) as publisher:
+        assert asyncio.run(both(vdso.open("pair", directory=tmp_path))) == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+# ---- Other processes ----
+
+
+def test_a_reader_travels_by_its_name(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)):
+        reader = vdso.open("pair", directory=tmp_path, expect=Pair)
+        assert run_child(lambda: reader.a) == 1.0
+        again = pickle.loads(pickle.dumps(reader))
+        assert (again.a, again.page) == (1.0, reader.page)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(read_a, (reader,)) == (1.0, Pair(1.0))
+
+
+def read_a(reader: Reader) -> tuple[float, Any]:
+    return reader.a, reader.snapshot().as_(Pair)
+
+
+# ---- Directories ----
+
+
+def test_where_pages_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert directory.own_candidates()[0] == f"{tmp_path}/vdso"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert directory.own_candidates()[0] == "/run/vdso"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert directory.own_candidates() == ["/run/vdso", f"/dev/shm/vdso-{os.geteuid()}"]
+
+
+def test_memory_is_preferred_and_a_disk_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"disk": (False, False), "noexec": (True, True), "good": (False, True)}
+    for name in kinds:
+        (tmp_path / name).mkdir()
+
+    def filesystem(path: str) -> tuple[bool, bool]:
+        return next(kind for name, kind in kinds.items() if path.startswith(f"{tmp_path}/{name}"))
+
+    monkeypatch.setattr("vdso._core.filesystem", filesystem)
+
+    def candidates(*names: str) -> None:
+        monkeypatch.setattr(
+            directory, "own_candidates", lambda: [f"{tmp_path}/{name}/vdso" for name in names]
+        )
+
+    candidates("disk", "noexec", "good")
+    assert directory.for_publishing(None) == directory.Place(f"{tmp_path}/good/vdso", False, True)
+    candidates("missing", "disk", "noexec")
+    kinds["missing"] = (False, True)
+    assert directory.for_publishing(None) == directory.Place(f"{tmp_path}/noexec/vdso", True, True)
+    candidates("disk")
+    with pytest.raises(errors.NoDirectory):
+        directory.for_publishing(None)
+    assert not (tmp_path / "disk" / "vdso").exists()
+    assert not directory.for_publishing(tmp_path / "disk" / "asked").volatile
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
+def test_a_directory_that_others_write_in_is_refused(tmp_path: Path, mode: int) -> None:
+    where = tmp_path / "open"
+    where.mkdir()
+    vdso.publish("pair", Pair, directory=where).close()
+    where.chmod(mode)
+    with pytest.raises(errors.DirectoryRefused):
+        vdso.publish("pair", Pair, directory=where)
+    with pytest.raises(errors.PageNotThere, match="others can write"):
+        vdso.open("pair", directory=where)
+    with pytest.raises(errors.DirectoryRefused):
+        remove("pair", directory=where)
+
+
+def test_a_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(OSError, match="link"):
+        vdso.publish("pair", Pair, directory=tmp_path / "link")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for where in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(errors.PageNotThere, match="no page is called pair"):
+            vdso.open("pair", directory=where)
+
+
+def test_the_catalogue(tmp_path: Path) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)):
+        (tmp_path / "broken.so").symlink_to("broken.aaaaaaaaaaaa.so")
+        (tmp_path / "alien.so").write_bytes(b"")
+        vdso.publish("done", Wide, directory=tmp_path).close()
+        found = {page.name: page for page in catalogue.published(tmp_path, rate_s=0.01)}
+    assert set(found) == {"alien", "broken", "done", "pair"}
+    pair, done = found["pair"], found["done"]
+    assert (pair.publisher_pid, pair.alive, pair.version, pair.versions_per_s) == (os.getpid(), True, 1, 0)
+    assert (pair.fields, pair.record_bytes, pair.slots) == ({"a": "f64", "b": "f64"}, 16, 4)
+    assert (done.alive, done.publisher_pid, done.age_s, done.version) == (False, None, None, 0)
+    assert "gone" in str(found["broken"].error)
+    assert "not a page's link" in str(found["alien"].error)
