@@ -399,6 +399,22 @@ static PyObject *reader_record(PyObject *object, void *Py_UNUSED(closure))
 	return Py_NewRef((PyObject *)((struct reader *)object)->record);
 }
 
+static PyObject *reader_slot_versions(PyObject *object, void *Py_UNUSED(closure))
+{
+	const struct vdso_window *window = &((struct reader *)object)->window;
+	PyObject *ret = PyTuple_New((Py_ssize_t)window->slot_mask + 1);
+
+	for (uint32_t i = 0; ret != NULL && i <= window->slot_mask; i++) {
+		PyObject *value = PyLong_FromUnsignedLongLong(vdso_window_version(window, vdso_window_slot(window, i)));
+
+		if (value == NULL)
+			Py_CLEAR(ret);
+		else
+			PyTuple_SET_ITEM(ret, i, value);
+	}
+	return ret;
+}
+
 static PyObject *reader_address(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyLong_FromVoidPtr((void *)(uintptr_t)header_of(object));
@@ -430,6 +446,7 @@ static PyGetSetDef reader_getset[] = {
 	{"_writer_pid", reader_writer_pid, NULL, "The publisher's pid; 0: it closed in order.", NULL},
 	{"_fd", reader_fd, NULL, "The page's file, not to be closed.", NULL},
 	{"_slots", reader_slots_, NULL, "How many slots.", NULL},
+	{"_slot_versions", reader_slot_versions, NULL, "Each slot's version; one past the newest is being written.", NULL},
 	{"_record", reader_record, NULL, "What a record consists of.", NULL},
 	{"_address", reader_address, NULL, "Where the page is mapped.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

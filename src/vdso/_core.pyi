@@ -186,7 +186,11 @@ class RecordReader:
     @property
     def _record(self) -> Record: ...
     @property
-    def _address(self) -> int: ...
+    def _slot_versions(self) -> tuple[int, ...]:
+        """Each slot's version; one past the newest is being written."""
+    @property
+    def _address(self) -> int:
+        """Where the page is mapped."""
     def __getattr__(self, name: str, /) -> Any: ...
 
 # publisher.c

@@ -308,3 +308,10 @@ class NoDirectory(PageError):
     """There is no directory in memory for pages."""
 
     exit_code = 1
+
+
+class NoSpace(PageError):
+    """The filesystem that a page was to be in is full."""
+
+    exit_code = 1
+    default_hint = "directory= names another; pages of ended publishers go with `vdso rm`"

@@ -5,6 +5,7 @@ not have. The page's bytes are written by vdso._core; here is what decides.
 """
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -119,7 +120,7 @@ def publish(
     place = places.for_publishing(directory)
     directory_fd = places.open_directory(place.path, publishing=True)
     try:
-        with _guard:
+        with _guard, _room(place):
             lock = _lock(directory_fd, name)
             try:
                 made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
@@ -131,6 +132,16 @@ def publish(
     finally:
         os.close(directory_fd)
     return made
+
+
+@contextlib.contextmanager
+def _room(place: places.Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise errors.NoSpace(f"{place.path}: {str(error.strerror).lower()}") from None
 
 
 def _lock(directory_fd: int, name: str) -> int:

@@ -195,7 +195,9 @@ def _find(name: str, where: str | None) -> Reader:
         try:
             found = _open_in(directory_fd, path, name)
         except PermissionError as error:
-            raise errors.PageUnreadable(f"{name}: {error.strerror}", "it may be another user's") from None
+            raise errors.PageUnreadable(
+                f"{name}: {str(error.strerror).lower()}", "its publisher's mode= says who may read it"
+            ) from None
         finally:
             os.close(directory_fd)
         if found is not None:

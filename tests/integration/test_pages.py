@@ -1,0 +1,519 @@
+"""Pages between real processes: killed publishers, forked workers, other users, full and noexec places."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import SOURCES, TIMEOUT_S, Start, Terminal, finish, lacking, read_until, want
+
+import vdso
+from vdso import _core, errors
+from vdso.pages.publisher import remove
+
+ROOT = Path(__file__).parents[2]
+
+
+@vdso.page
+class Flags:
+    dark: bool
+    rate: float = 1.5
+    label: vdso.Str[8] = "x"
+
+
+@pytest.fixture
+def shared(open_directory: Path) -> Iterator[Path]:
+    """A directory of pages that every user can look into."""
+    where = open_directory / "pages"
+    where.mkdir(mode=0o755)
+    yield where
+    for path in where.iterdir():
+        path.unlink()
+    where.rmdir()
+
+
+def python(script: str, *words: object) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(script), *map(str, words)]
+
+
+# ---- Publishers that die ----
+
+
+def killed(where: Path, count: int) -> dict[str, object]:
+    done = finish([sys.executable, SOURCES / "kills.py", where, str(count)], timeout=60 + count)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def assert_nobody_noticed(found: dict[str, object], count: int) -> None:
+    assert found["kills"] == count
+    assert found["in_the_middle"] >= count / 2  # type: ignore[operator]
+    assert found["wrong"] == [0, 0, 0, 0]
+    assert all(reads > 2 * count for reads in found["reads"])  # type: ignore[attr-defined]
+    assert (found["stood_still"], found["missed"]) == (0, 0)
+
+
+def test_a_hundred_publishers_killed(tmp_path: Path) -> None:
+    found = killed(tmp_path, 100)
+    assert_nobody_noticed(found, 100)
+    # On a machine that does other things too, one may have to wait for a core.
+    assert sorted(found["takeover_s"])[75] < 0.05  # type: ignore[call-overload]
+
+
+@pytest.mark.soak
+def test_a_thousand_publishers_killed(tmp_path: Path) -> None:
+    found = killed(tmp_path, 1000)
+    print(json.dumps({**found, "takeover_s": max(found["takeover_s"])}))  # type: ignore[call-overload]
+    assert_nobody_noticed(found, 1000)
+    assert max(found["takeover_s"]) < 0.05  # type: ignore[call-overload]
+
+
+WORKERS = """
+import os, sys, vdso
+from vdso.errors import NotPublisher
+
+@vdso.page
+class Flags:
+    dark: bool
+    rate: float = 1.5
+    label: vdso.Str[8] = "x"
+
+publisher = vdso.publish("flags", Flags, directory=sys.argv[1], initial=Flags(False))
+for _ in range(4):
+    if os.fork() == 0:
+        os.write(1, b"worker %d\\n" % os.getpid())
+        os.read(0, 3)
+        try:
+            publisher.update(dark=True)
+            os.write(1, b"published\\n")
+        except NotPublisher:
+            os.write(1, b"refused\\n")
+        os._exit(0)
+while True:
+    os.wait()
+"""
+
+
+def test_workers_of_a_dead_publisher_hold_nothing(tmp_path: Path, start: Start) -> None:
+    """As a gunicorn whose master is killed, and whose workers live on."""
+    process = start(python(WORKERS, tmp_path))
+    assert process.stdout is not None
+    assert process.stdin is not None
+    workers = [int(process.stdout.readline().removeprefix("worker ")) for _ in range(4)]
+    reader = vdso.open("flags", directory=tmp_path)
+    with pytest.raises(errors.WriterActive) as caught:
+        vdso.publish("flags", Flags, directory=tmp_path)
+    assert caught.value.pid == process.pid
+    assert reader.publisher_alive
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(TIMEOUT_S)
+    assert not reader.publisher_alive
+    for worker in workers:
+        os.kill(worker, 0)
+    with vdso.publish("flags", Flags, directory=tmp_path) as publisher:
+        publisher.update(dark=True)
+        assert (reader.dark, reader.version) == (True, 2)
+        assert reader.publisher_alive
+        process.stdin.write("go\n" * 4)
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(4)] == ["refused\n"] * 4
+        assert reader.version == 2
+
+
+def test_a_program_that_execs_leaves_its_name_free(tmp_path: Path, start: Start) -> None:
+    """The pid is the same, as with servers that reload themselves, and the publisher is gone."""
+    script = """
+    import os, sys, vdso
+    One = vdso.page(type("One", (), {"__annotations__": {"a": int}}))
+    publisher = vdso.publish("n", One, directory=sys.argv[1])
+    publisher.update(a=publisher.version)
+    print("published", flush=True)
+    if len(sys.argv) == 2:
+        os.execv(sys.executable, [*sys.orig_argv, "again"])
+    sys.stdin.read()
+    """
+    process = start(python(script, tmp_path))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "published\n"
+    assert process.stdout.readline() == "published\n"
+    reader = vdso.open("n", directory=tmp_path)
+    assert (reader.version, reader.page.publisher_pid) == (2, process.pid)
+
+
+# ---- Readers only read ----
+
+
+def test_writing_into_a_readers_mapping_faults(tmp_path: Path) -> None:
+    script = """
+    import ctypes, sys, vdso
+    reader = vdso.open("flags", directory=sys.argv[1])
+    ctypes.memset(reader._address + 64, 0, 1)
+    """
+    with vdso.publish("flags", Flags, directory=tmp_path, initial=Flags(True)) as publisher:
+        done = finish(python(script, tmp_path))
+        assert done.returncode == -signal.SIGSEGV
+        assert publisher.version == 1
+        reader = vdso.open("flags", directory=tmp_path)
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        ranges = [line.split() for line in lines if publisher.path in line]
+        mine = [words[1] for words in ranges if int(words[0].split("-")[0], 16) == reader._address]
+        assert mine == ["r--s"]
+        assert all("x" not in words[1] or "w" not in words[1] for words in ranges)
+
+
+NOBODY = """
+import contextlib, io, os, sys
+from vdso.cli import main
+from vdso.commands import values
+from vdso.pages import catalogue, publisher
+# Whoever has read the modules can go without any privilege: the tree may lie in a closed directory.
+with contextlib.redirect_stdout(io.StringIO()):
+    for command in ("show", "pages", "publish", "rm"):
+        main([command, "--help"])
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+def test_other_users(shared: Path) -> None:
+    def as_nobody(*words: str) -> "subprocess.CompletedProcess[str]":
+        return finish(python(NOBODY, *words, "--directory", shared))
+
+    with vdso.publish("everybodys", Flags, directory=shared, initial=Flags(True)):
+        done = as_nobody("show", "everybodys", "--json")
+        assert (done.stderr, json.loads(done.stdout)["rate"]) == ("", 1.5)
+        (listed,) = json.loads(as_nobody("pages", "--json").stdout)
+        assert (listed["user_id"], listed["alive"], listed["publisher_pid"]) == (0, True, os.getpid())
+    with vdso.publish("mine", Flags, directory=shared, initial=Flags(True), mode=0o600):
+        done = as_nobody("show", "mine")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("vdso: mine: permission denied\n")
+        assert len(done.stderr.splitlines()) == 2
+    for command in (["publish", "mine", "dark:bool"], ["rm", "mine"]):
+        done = as_nobody(*command)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "another user's" in done.stderr
+
+
+def test_a_strangers_lock_is_in_nobodys_way(shared: Path, unprivileged: list[str], start: Start) -> None:
+    if not unprivileged:
+        lacking("only root may become another user")
+    script = """
+    import fcntl, os, sys
+    fd = os.open(sys.argv[1], os.O_RDONLY)
+    fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    print("locked", flush=True)
+    sys.stdin.read()
+    """
+    with vdso.publish("flags", Flags, directory=shared, initial=Flags(True)) as publisher:
+        path = publisher.path
+    process = start([*unprivileged, *python(script, path)])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    reader = vdso.open("flags", directory=shared)
+    assert not reader.publisher_alive
+    with vdso.publish("flags", Flags, directory=shared) as publisher:
+        publisher.update(dark=False)
+        assert reader.publisher_alive
+
+
+# ---- Filesystems ----
+
+
+def in_a_mount(options: str, script: str, *words: object) -> "subprocess.CompletedProcess[str]":
+    """Runs Python in a mount namespace of its own, with a tmpfs of these options at /mnt."""
+    line = f'mount -t tmpfs -o {options} none /mnt && chmod 700 /mnt && exec "$@"'
+    return finish([want("unshare", "util-linux"), "-m", "sh", "-c", line, "sh", *python(script, *words)])
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_full_filesystem_is_an_error_at_publish() -> None:
+    script = """
+    import os, vdso, vdso.errors
+    @vdso.page
+    class Big:
+        data: vdso.Bytes[100000]
+    @vdso.page
+    class Small:
+        a: int
+    small = vdso.publish("small", Small, directory="/mnt", initial=Small(1))
+    try:
+        vdso.publish("big", Big, directory="/mnt")
+    except vdso.errors.NoSpace as error:
+        print(error.message)
+    print(sorted(name for name in os.listdir("/mnt") if "big" in name))
+    # Full to the last byte: what is published goes on.
+    try:
+        with open("/mnt/rest", "wb", buffering=0) as rest:
+            while True:
+                rest.write(bytes(4096))
+    except OSError:
+        pass
+    for number in range(100):
+        small.update(a=number)
+    print(vdso.open("small", directory="/mnt").a)
+    try:
+        vdso.publish("other", Small, directory="/mnt")
+    except vdso.errors.NoSpace as error:
+        print(error.message)
+    """
+    done = in_a_mount("size=128k", script)
+    full = "/mnt: no space left on device"
+    assert (done.stdout, done.stderr) == (f"{full}\n['.big.lock']\n99\n{full}\n", "")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_noexec_is_said_and_read_all_the_same(vdso: str) -> None:
+    script = """
+    import ctypes, subprocess, sys, vdso
+    from vdso.pages import directory
+    directory.own_candidates = lambda: ["/mnt/vdso"]
+    @vdso.page
+    class One:
+        a: int
+    publisher = vdso.publish("one", One, initial=One(5))
+    print(publisher.noexec, vdso.open("one").a)
+    try:
+        ctypes.CDLL(publisher.path)
+    except OSError as error:
+        print("dlopen:", error)
+    sys.stdout.flush()
+    subprocess.run([sys.argv[1], "pages", "--directory", "/mnt/vdso"])
+    """
+    done = in_a_mount("noexec", script, vdso)
+    assert done.stderr == ""
+    first, second, *table = done.stdout.splitlines()
+    assert first == "True 5"
+    assert second.startswith("dlopen: ")
+    assert "noexec: no dlopen" in table[1]
+
+
+AGAIN = """
+import sys, vdso
+vdso.publish("flags", vdso.page(type("F", (), {"__annotations__": {"a": int}})), directory=sys.argv[1])
+"""
+
+
+def test_the_file_is_a_library(tmp_path: Path) -> None:
+    """In the publisher's own process too: its lock does not mind."""
+    with vdso.publish("flags", Flags, directory=tmp_path, initial=Flags(True)) as publisher:
+        library = ctypes.CDLL(publisher.path)
+        library.flags_rate.restype = ctypes.c_double
+        assert library.flags_rate() == 1.5
+        publisher.update(rate=2.5)
+        assert library.flags_rate() == 2.5
+        done = finish(python(AGAIN, tmp_path))
+        assert f"flags has a publisher: process {os.getpid()}" in done.stderr
+
+
+# ---- Torn records ----
+
+
+def torn_program(directory: Path) -> Path:
+    path = directory / "torn"
+    words = [
+        "gcc",
+        "-O2",
+        "-std=gnu11",
+        "-pthread",
+        f"-I{ROOT / 'c/include'}",
+        SOURCES / "torn.c",
+        "-o",
+        path,
+    ]
+    done = finish(words)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def count_torn(where: Path, start: Start, reads: int, threads: int) -> tuple[int, int]:
+    """(reads, torn) of a C program's threads and of this process, against a flat-out writer in C."""
+    program = torn_program(where)
+    fields = dict.fromkeys("abcdefgh", vdso.U64)
+    eight = vdso.page(type("Eight", (), {"__annotations__": fields}))
+    with vdso.publish("eight", eight, directory=where) as publisher:
+        path = publisher.path
+    with open(path, "rb") as file:
+        offset = _core.page_find(file.fileno())[0]
+    writer = start([program, path, str(offset), "write"])
+    reader = vdso.open("eight", directory=where)
+    assert reader.wait(0, timeout=TIMEOUT_S) or reader.version
+    counting = start([program, path, str(offset), str(threads), str(reads // threads)])
+    ended = threading.Event()
+    threading.Thread(target=lambda: (counting.wait(), ended.set())).start()
+    mine = torn = last = 0
+    while not ended.is_set():
+        for _ in range(1000):
+            snapshot = reader.snapshot()
+            first, *rest = snapshot.astuple()
+            if any(value != (first * 0x9E3779B97F4A7C15 + i) & 2**63 - 1 for i, value in enumerate(rest, 1)):
+                torn += 1
+            if snapshot.version < last or first != snapshot.version:
+                torn += 1
+            last = snapshot.version
+        mine += 1000
+    assert counting.stdout is not None
+    theirs, theirs_torn, _ = map(int, counting.stdout.read().split())
+    assert writer.poll() is None
+    assert mine > 0
+    return mine + theirs, torn + theirs_torn
+
+
+def test_no_record_is_torn(tmp_path: Path, start: Start) -> None:
+    reads, torn = count_torn(tmp_path, start, 10**7, 2)
+    assert reads > 10**7
+    assert torn == 0
+
+
+@pytest.mark.soak
+def test_no_record_of_a_thousand_million_is_torn(tmp_path: Path, start: Start) -> None:
+    reads, torn = count_torn(tmp_path, start, 10**9, 4)
+    print(f"{reads} reads, {torn} torn")
+    assert reads > 10**9
+    assert torn == 0
+
+
+# ---- The commands ----
+
+
+def test_publish_show_watch_pages_and_rm(shared: Path, vdso: str, start: Start) -> None:
+    where = ["--directory", str(shared)]
+    words = [vdso, "publish", "quotes", "bid:f64", "venue:str[8]", "mark:bytes[2]", "depth:f32[3]", *where]
+    publisher = start(words)
+    assert publisher.stdin is not None
+    assert publisher.stderr is not None
+    assert f"quotes is {shared}/quotes." in publisher.stderr.readline()
+
+    def send(line: str) -> None:
+        assert publisher.stdin is not None
+        publisher.stdin.write(line + "\n")
+        publisher.stdin.flush()
+
+    done = finish([vdso, "show", "quotes", *where])
+    assert (done.returncode, done.stderr) == (1, "vdso: the page has never been written\n")
+    watching = start([vdso, "watch", "quotes", "--json", "--count", "2", *where])
+    send('{"bid": 99.5, "venue": "XLON", "mark": "0aff", "depth": [1, "nan", 3]}')
+    assert watching.stdout is not None
+    first = json.loads(watching.stdout.readline())
+    assert first == {"version": 1, "bid": 99.5, "venue": "XLON", "mark": "0aff", "depth": [1.0, "nan", 3.0]}
+    for line, says in [
+        ('{"bid": "x"}', "line 2: bid: f64 wants a number"),
+        ("nonsense", "line 3: no JSON"),
+        ("[1]", "line 4: record: a line is an object"),
+        ('{"nothing": 1}', "line 5: nothing: quotes has no such field"),
+        ('{"mark": "xy"}', "line 6: mark: 'xy' is not hexadecimal"),
+        ('{"mark": "000102"}', "line 7: mark: 3 bytes are too many"),
+    ]:
+        send(line)
+        assert says in publisher.stderr.readline()
+    send('{"bid": 100}')
+    assert json.loads(watching.stdout.readline())["bid"] == 100.0
+    assert watching.wait(TIMEOUT_S) == 0
+    assert finish([vdso, "show", "quotes", "bid", *where]).stdout == "100.0\n"
+    assert finish([vdso, "show", "quotes", "depth[1]", *where]).stdout == "nan\n"
+    shown = finish([vdso, "show", "quotes", *where]).stdout
+    assert "venue  XLON" in shown
+    assert json.loads(finish([vdso, "show", "quotes", "bid", "--json", *where]).stdout) == {
+        "version": 2,
+        "bid": 100,
+    }
+    for field in ("nothing", "bid.x", "depth[9]", "__class__", "as_"):
+        done = finish([vdso, "show", "quotes", field, *where])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "no such field" in done.stderr
+    (listed,) = json.loads(finish([vdso, "pages", "--json", *where]).stdout)
+    assert (listed["name"], listed["alive"], listed["publisher_pid"]) == ("quotes", True, publisher.pid)
+    assert listed["fields"]["depth"] == "f32[3]"
+    done = finish([vdso, "rm", "quotes", *where])
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        f"vdso: quotes has a publisher: process {publisher.pid}",
+    )
+    publisher.stdin.close()
+    assert publisher.wait(TIMEOUT_S) == 1  # some lines were refused
+    table = finish([vdso, "pages", *where]).stdout
+    assert "gone" in table
+    assert finish([vdso, "show", "quotes", "bid", *where]).stdout == "100.0\n"
+    done = finish([vdso, "watch", "quotes", "--timeout", "0.05", *where])
+    assert (done.returncode, done.stdout.split()[:2]) == (1, ["2", "bid=100.0"])
+    assert finish([vdso, "rm", "quotes", *where]).returncode == 0
+    assert list(shared.iterdir()) == []
+    assert finish([vdso, "rm", "quotes", *where]).returncode == 1
+    assert finish([vdso, "pages", *where]).stdout == "no pages\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["publish", "q"],
+        ["publish", "q", "a"],
+        ["publish", "q", "a:f65"],
+        ["publish", "q", "wait:f64"],
+        ["publish", "q", "a:f64", "a:f64"],
+        ["publish", "1", "a:f64"],
+        ["publish", "q", "a:f64", "--mode", "x"],
+        ["publish", "q", "a:f64", "--mode", "666"],
+        ["publish", "q", "a:f64", "--slots", "3"],
+        ["show"],
+        ["show", "a/b"],
+        ["watch", "q", "--count", "x"],
+        ["rm"],
+        ["pages", "more"],
+    ],
+)
+def test_usage(vdso: str, tmp_path: Path, words: list[str]) -> None:
+    done = finish([vdso, *words, *(["--directory", tmp_path] if words[0] == "publish" else [])])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("vdso: ")
+
+
+def test_publish_from_a_file(vdso: str, tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text('{"dark": true}\n\n{"rate": "inf"}\n', encoding="utf-8")
+    where = ["--directory", str(tmp_path / "pages")]
+    done = finish([vdso, "publish", "flags", "dark:bool", "rate:f32", "--from", lines, "--quiet", *where])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    shown = json.loads(finish([vdso, "show", "flags", "--json", *where]).stdout)
+    assert shown == {"version": 2, "dark": True, "rate": "inf"}
+    done = finish([vdso, "publish", "flags", "dark:bool", "--from", tmp_path / "none", *where])
+    assert (done.returncode, done.stderr) == (1, f"vdso: {tmp_path}/none: no such file or directory\n")
+
+
+def test_watch_on_a_terminal_is_a_table(tmp_path: Path, vdso: str, terminal: Terminal) -> None:
+    from vdso import publish
+
+    with publish("flags", Flags, directory=tmp_path, initial=Flags(True)) as publisher:
+        terminal.type(shlex.join([vdso, "watch", "flags", "--directory", str(tmp_path)]) + "\n")
+        read_until(terminal.fd, r"version 1[\s\S]*label")
+        publisher.update(rate=7.25)
+        read_until(terminal.fd, r"version 2[\s\S]*7\.25")
+        terminal.type("\x03")
+        terminal.expect(Terminal.PROMPT)
+        assert "130" in terminal.command("echo $?")
+
+
+def test_the_usual_place(vdso: str) -> None:
+    """Where everybody looks, without being told."""
+    from vdso import publish
+
+    name = f"test-{os.getpid()}"
+    with publish(name, Flags, initial=Flags(True)) as publisher:
+        try:
+            assert finish([vdso, "show", name, "rate"]).stdout == "1.5\n"
+            assert name in finish([vdso, "pages"]).stdout
+            assert os.stat(os.path.dirname(publisher.path)).st_uid == os.geteuid()
+        finally:
+            publisher.close()
+            remove(name)
