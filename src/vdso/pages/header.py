@@ -8,7 +8,7 @@ depend on the page is header.h beside this module.
 import os
 from collections.abc import Iterator
 
-from vdso.pages.functions import Function, c_name, functions, unique_members
+from vdso.pages.functions import KEYWORDS, Function, c_name, functions, unique_members
 from vdso.pages.schema import SCALARS, Field, Layout
 
 COMMON = os.path.join(os.path.dirname(__file__), "header.h")
@@ -20,6 +20,7 @@ def header(layout: Layout, name: str, path: str) -> str:
     with open(COMMON, encoding="utf-8") as file:
         common = file.read()
     prefix = c_name(name)
+    record = f"{prefix}_" if prefix in KEYWORDS else prefix  # the struct's tag, and the stem of nested ones
     upper = prefix.upper()
     # The plain snapshot copies whatever layout the file has: here one asks for the layout that the struct
     # has.
@@ -30,13 +31,13 @@ def header(layout: Layout, name: str, path: str) -> str:
         common.rstrip("\n") + "\n",
         f"#define {upper}_PATH {_literal(path)}",
         f"#define {upper}_SCHEMA UINT64_C({layout.hash:#018x})\n",
-        *_structs(layout, prefix),
+        *_structs(layout, record, {record: 0, "": 0}),
         '#ifdef __cplusplus\nextern "C" {\n#endif\n',
         "/* For a program that is linked with the page's file. */",
         *(_prototype(prefix, function) for function in exported),
         "\n#ifdef __cplusplus\n}\n#endif\n",
-        _linked(prefix, upper),
-        *_found(prefix, upper, exported),
+        _linked(prefix, record, upper),
+        *_found(prefix, record, upper, exported),
         "#endif",
     ]
     return "\n".join(parts) + "\n"
@@ -53,27 +54,42 @@ def _literal(text: str) -> str:
 # ---- structs ----
 
 
-def _structs(layout: Layout, tag: str) -> Iterator[str]:
-    """The nested records' structs first, each named by the way to its field."""
+def _structs(layout: Layout, tag: str, taken: dict[str, int]) -> Iterator[str]:
+    """The nested records' structs first, each named by the way to its field.
+
+    `taken` has the tags so far, and how many checks have been written.
+    """
+    tags = {}
     for field in layout.fields:
         if field.record is not None:
-            yield from _structs(field.record, f"{tag}_{field.name}")
+            tags[field.name] = f"{tag}_{field.name}"
+            while tags[field.name] in taken:
+                tags[field.name] += "_"
+            taken[tags[field.name]] = 0
+            yield from _structs(field.record, tags[field.name], taken)
     members = unique_members([field.name for field in layout.fields])
+    checks = [f"sizeof(struct {tag}) == {layout.size}"]
+    checks += [f"offsetof(struct {tag}, {members[field.name]}) == {field.offset}" for field in layout.fields]
     lines = [f"struct {tag} {{"]
-    lines += [f"\t{_member(field, members[field.name], tag)};{_remark(field)}" for field in layout.fields]
-    lines.append("};")
-    lines.append(f"VDSO_CHECK({tag}, sizeof(struct {tag}) == {layout.size});")
     lines += [
-        f"VDSO_CHECK({tag}_{field.name}, offsetof(struct {tag}, {members[field.name]}) == {field.offset});"
+        f"\t{_member(field, members[field.name], tags.get(field.name, ''))};{_remark(field)}"
         for field in layout.fields
     ]
+    lines.append("};")
+    for check in checks:
+        taken[""] += 1
+        lines.append(f"VDSO_CHECK({_root(taken)}_{taken['']}, {check});")
     yield "\n".join(lines) + "\n"
+
+
+def _root(taken: dict[str, int]) -> str:
+    return next(tag for tag in taken if tag)
 
 
 def _member(field: Field, name: str, tag: str) -> str:
     lengths = "".join(f"[{length}]" for length in field.shape)
     if field.record is not None:
-        return f"struct {tag}_{field.name} {name}{lengths}"
+        return f"struct {tag} {name}{lengths}"
     if field.kind in SCALARS:
         return f"{SCALARS[field.kind][1]} {name}{lengths}"
     kind = "char" if field.kind == "str" else "uint8_t"
@@ -102,18 +118,18 @@ def _spaced(c_type: str) -> str:
     return c_type if c_type.endswith("*") else f"{c_type} "
 
 
-def _linked(prefix: str, upper: str) -> str:
+def _linked(prefix: str, record: str, upper: str) -> str:
     return f"""\
 /* One whole record: VDSO_OK, VDSO_NEVER_WRITTEN, VDSO_LAPPED, or VDSO_OTHER_LAYOUT where the page's record
  * is no longer this struct. */
-static inline int {prefix}_snapshot(struct {prefix} *out)
+static inline int {prefix}_snapshot(struct {record} *out)
 {{
 	return {prefix}_snapshot_of(out, {upper}_SCHEMA, NULL);
 }}
 """
 
 
-def _found(prefix: str, upper: str, exported: tuple[Function, ...]) -> Iterator[str]:
+def _found(prefix: str, record: str, upper: str, exported: tuple[Function, ...]) -> Iterator[str]:
     members = unique_members([function.name for function in exported])
     yield "/* For a program that finds the page at run time: page.bid() and so on, once it is open. */"
     yield f"struct {prefix}_page {{\n\tstruct vdso_live _live;"
@@ -138,7 +154,7 @@ static inline const char *{prefix}_open(struct {prefix}_page *page, const char *
 	}};
 
 	return vdso_live_open(&page->_live, path != NULL ? path : {upper}_PATH, page, names,
-			      sizeof(names) / sizeof(names[0]));
+				sizeof(names) / sizeof(names[0]));
 }}
 
 static inline void {prefix}_close(struct {prefix}_page *page)
@@ -147,7 +163,7 @@ static inline void {prefix}_close(struct {prefix}_page *page)
 }}
 
 /* One whole record of an open page, as {prefix}_snapshot(), and its version unless `version` is NULL. */
-static inline int {prefix}_snapshot_from(const struct {prefix}_page *page, struct {prefix} *out,
+static inline int {prefix}_snapshot_from(const struct {prefix}_page *page, struct {record} *out,
 					uint64_t *version)
 {{
 	return page->snapshot_of(out, {upper}_SCHEMA, version);
