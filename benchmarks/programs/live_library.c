@@ -1,7 +1,7 @@
 /*
  * Reads a live library, or writes its page.
  *
- *   live_library read FILE NAME FIELD PAGE_OFFSET CPU      prints a line "WHAT NS" each
+ *   live_library read FILE NAME FIELD PAGE_OFFSET CPU      prints a line "what ns" each
  *   live_library write FILE PAGE_OFFSET PERIOD_NS CPU      publishes until killed; period 0: flat out
  *
  * Timed by the counter, whose ns are found at the start: a call of a clock would cost more than what is measured.
@@ -83,21 +83,7 @@ __attribute__((noinline)) static int empty_int(void *out)
 	return 0;
 }
 
-static double batches_of(double (*call)(void))
-{
-	static double ns[BATCHES];
-
-	for (size_t i = 0; i < BATCHES; i++) {
-		uint64_t start = __rdtsc();
-
-		for (unsigned k = 0; k < BATCH; k++)
-			call();
-		ns[i] = (double)(__rdtsc() - start) * ns_per_tick / BATCH;
-	}
-	return percentile(ns, BATCHES, 50);
-}
-
-static double batches_of_int(int (*call)(void *), void *out)
+static void batches_of_int(int (*call)(void *), void *out, const char *what)
 {
 	static double ns[BATCHES];
 
@@ -108,7 +94,7 @@ static double batches_of_int(int (*call)(void *), void *out)
 			call(out);
 		ns[i] = (double)(__rdtsc() - start) * ns_per_tick / BATCH;
 	}
-	return percentile(ns, BATCHES, 50);
+	printf("%s_p50 %.2f\n%s_p99 %.2f\n", what, percentile(ns, BATCHES, 50), what, percentile(ns, BATCHES, 99));
 }
 
 /* Long loops: the counter's own cost vanishes in them. */
@@ -141,7 +127,7 @@ static void singles_of(int (*call)(void *), void *out, const char *what)
 		call(out);
 		ns[i] = (double)(__rdtscp(&mixed) - start) * ns_per_tick;
 	}
-	printf("%s p50 %.1f\n%s p99 %.1f\n", what, percentile(ns, SINGLES, 50), what, percentile(ns, SINGLES, 99));
+	printf("%s_p50 %.2f\n%s_p99 %.2f\n", what, percentile(ns, SINGLES, 50), what, percentile(ns, SINGLES, 99));
 }
 
 /* How often a read begins again: the protocol's own reader with one try at a time. */
@@ -206,13 +192,12 @@ static int read_page(char **argv)
 	memcpy((void *)&snapshot, &address, sizeof(address));
 	nothing_int = empty_int;
 	loop_of(nothing);
-	printf("empty call %.2f\n", loop_of(nothing));
+	printf("empty %.2f\n", loop_of(nothing));
 	printf("field %.2f\n", loop_of(field));
-	printf("field batch %.2f\n", batches_of(field));
-	printf("empty call with an argument, batch %.2f\n", batches_of_int(nothing_int, out));
-	printf("snapshot batch %.2f\n", batches_of_int(snapshot, out));
-	singles_of(nothing_int, out, "empty call single");
-	singles_of(snapshot, out, "snapshot single");
+	batches_of_int(nothing_int, out, "empty_batch");
+	batches_of_int(snapshot, out, "snapshot_batch");
+	singles_of(nothing_int, out, "empty_single");
+	singles_of(snapshot, out, "snapshot_single");
 	printf("retries %.5f\n", retries(page, out));
 	sink = *(uint64_t *)out;
 	return 0;

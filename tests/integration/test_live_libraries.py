@@ -235,6 +235,13 @@ def test_stepping_unwinds(flat_out: Live) -> None:
     assert done.stdout.count(" in main ") == 2, done.stdout + done.stderr
 
 
+def test_unwinding_from_anywhere(flat_out: Live) -> None:
+    """What profilers and C++ exceptions do: from any instruction of the library to its caller's caller."""
+    program = flat_out.compile("unwind", "gcc", "-O2", source="unwind.c")
+    done = finish([program, "300"])
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 # ---- other languages ----
 
 

@@ -1,5 +1,6 @@
 // live FILE READS SCHEMA: as live.c, in Rust without a crate. dlopen and dlsym are the C library's.
-use std::ffi::{c_char, c_int, c_void, CString};
+use std::ffi::CString;
+use std::os::raw::{c_char, c_int, c_void};
 
 extern "C" {
     fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
