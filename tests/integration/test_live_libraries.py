@@ -163,10 +163,12 @@ def test_c(way: str, flat_out: Live) -> None:
     check([flat_out.compile(f"live-{way}", *WAYS[way]()), "300000"])
 
 
-def test_c_linked(flat_out: Live) -> None:
+@pytest.mark.parametrize("way", ["dlopen", "musl"])
+def test_c_linked(way: str, flat_out: Live) -> None:
     behind = str(flat_out.path), f"-Wl,-rpath,{flat_out.directory}"
-    check([flat_out.compile("live-linked", "gcc", "-O2", "-pthread", "-DLINKED", behind=behind), "300000"])
-    done = finish([flat_out.directory / "live-linked", "1000"], env={**os.environ, "LD_BIND_NOW": "1"})
+    program = flat_out.compile(f"live-linked-{way}", *WAYS[way](), "-DLINKED", behind=behind)
+    check([program, "300000"])
+    done = finish([program, "1000"], env={**os.environ, "LD_BIND_NOW": "1"})
     assert done.returncode == 0, done.stderr
 
 
@@ -407,6 +409,26 @@ def test_goes_on_with_the_next_publisher(published: tuple[Path, Path], start: St
         assert process.stdout.readline() == "1.5 9.5, version 2, snapshot 0 1.5 9.5\n"
 
 
+def test_the_example_of_the_document(tmp_path: Path, vdso: str) -> None:
+    text = (ROOT / "docs" / "header.md").read_text()
+    (tmp_path / "example.c").write_text(text.split("```c\n")[1].split("```")[0])
+    with publish("quotes", Wider, directory=tmp_path) as quotes:
+        quotes.update(bid=1.5, venue="XETR", ask=2.5)
+        done = finish([vdso, "header", "quotes", "--directory", tmp_path, "--output", tmp_path / "quotes.h"])
+        assert done.returncode == 0, done.stderr
+        for words in ([], ["-DVDSO_STATIC", "-static"]):
+            done = finish(["gcc", *WARNINGS, *words, tmp_path / "example.c", "-o", tmp_path / "example"])
+            assert done.returncode == 0, done.stderr
+            assert finish([tmp_path / "example"]).stdout == "1.5\n1.5 2.5 XETR, version 1\n"
+
+
+def test_a_path_without_a_slash(live: Live, start: Start) -> None:
+    begin(live, start, 1000)
+    program = live.compile("live-dlopen", *WAYS["dlopen"]())
+    for path in ("live.so", "./live.so", "live.0123456789ab.so"):
+        check([program, "10"], cwd=live.directory, env={**os.environ, "LIVE": path})
+
+
 # ---- what may go wrong ----
 
 
@@ -450,7 +472,7 @@ def test_damaged_files(live: Live) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nothing-here"], 125, "no page is called nothing-here"),
+        (["nothing-here"], 1, "no page is called nothing-here"),
         (["no/name"], 2, "no name for a page"),
         ([], 2, "NAME"),
         (["quotes", "--output", "/nowhere/at/all.h"], 1, "/nowhere/at/all.h: No such file"),

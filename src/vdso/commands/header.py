@@ -22,7 +22,7 @@ example:
   vdso header quotes --output quotes.h
   cc -o reader reader.c     where reader.c includes quotes.h and calls quotes_open(&page, NULL)
 
-exit status: 0; 1 the file cannot be written; 2 usage; 125 there is no such page, or it cannot be read
+exit status: 0; 1 there is no such page, it cannot be read, or the file cannot be written; 2 usage
 """
 
 

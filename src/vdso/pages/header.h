@@ -287,40 +287,45 @@ static inline const char *vdso_live_load(struct vdso_live *live, const char *pat
 
 #ifndef VDSO_STATIC
 /*
- * The path of the file that the name leads to now. glibc's dlopen returns the library that it has already loaded from a
- * path, also when another file stands there by then; a page's name is a link to a file that keeps its own name.
+ * The path of the file that the name leads to now; false when it does not fit. glibc's dlopen returns the library that it has
+ * already loaded from a path, also when another file stands there by then; a page's name is a link to a file that keeps
+ * its own name. Without a slash dlopen would look in the library path.
  */
-static inline const char *vdso_live_own_path(const char *path, char *own, size_t size)
+static inline bool vdso_live_own_path(const char *path, char *own, size_t size)
 {
 #ifndef __cplusplus /* where it is declared in any case; C99 without POSIX hides it */
 	extern ssize_t readlink(const char *, char *, size_t);
 #endif
 	const char *slash = strrchr(path, '/');
-	size_t directory = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+	const size_t directory = slash != NULL ? (size_t)(slash + 1 - path) : 2;
 	char target[4096];
-	ssize_t length = readlink(path, target, sizeof(target) - 1);
+	const ssize_t length = readlink(path, target, sizeof(target) - 1);
+	int written;
 
-	if (length <= 0)
-		return path;
-	target[length] = '\0';
+	target[length > 0 ? length : 0] = '\0';
 	if (target[0] == '/')
-		directory = 0;
-	if (directory + (size_t)length >= size)
-		return path;
-	memcpy(own, path, directory);
-	memcpy(own + directory, target, (size_t)length + 1);
-	return own;
+		written = snprintf(own, size, "%s", target);
+	else
+		written = snprintf(own, size, "%.*s%s", (int)directory, slash != NULL ? path : "./",
+				   length > 0 ? target : slash != NULL ? slash + 1 : path);
+	return written >= 0 && (size_t)written < size;
 }
 
 static inline const char *vdso_live_dlopen(struct vdso_live *live, const char *path, void *page,
 					   const struct vdso_live_name *names, size_t count)
 {
-	char own[4096];
+	char own[8192], again[8192];
 	size_t i;
 
-	live->handle = dlopen(vdso_live_own_path(path, own, sizeof(own)), RTLD_NOW | RTLD_LOCAL);
-	if (live->handle == NULL)
-		return vdso_live_error(live, path, "", dlerror());
+	if (!vdso_live_own_path(path, own, sizeof(own)))
+		return vdso_live_error(live, path, strerror(ENAMETOOLONG), "");
+	while ((live->handle = dlopen(own, RTLD_NOW | RTLD_LOCAL)) == NULL) {
+		snprintf(live->text, sizeof(live->text), "%s", dlerror());
+		/* Unless the name went on to another file, and this one away, in between. */
+		if (!vdso_live_own_path(path, again, sizeof(again)) || strcmp(own, again) == 0)
+			return live->text;
+		memcpy(own, again, sizeof(own));
+	}
 	for (i = 0; i < count; i++) {
 		const void *function = dlsym(live->handle, names[i].name);
 
