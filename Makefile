@@ -93,6 +93,7 @@ demo: build
 bench: build
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/look.py
+	$(BIN)/python benchmarks/live_library.py
 
 # What reads images, cores and kernels, fed with whatever gets further in it. The corpus stays, and is out of git.
 FUZZ_SECONDS ?= 60

@@ -172,6 +172,12 @@ def test_c_linked(way: str, flat_out: Live) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("way", ["dlopen", "static"])
+def test_c_for_long(way: str, flat_out: Live) -> None:
+    check([flat_out.compile(f"live-{way}", *WAYS[way]()), "200000000"], timeout=3600)
+
+
 @pytest.mark.parametrize("mode", ["threads", "fork"])
 @pytest.mark.parametrize("way", ["dlopen", "static"])
 def test_c_threads_and_forks(way: str, mode: str, flat_out: Live) -> None:
@@ -420,6 +426,28 @@ def test_the_example_of_the_document(tmp_path: Path, vdso: str) -> None:
             done = finish(["gcc", *WARNINGS, *words, tmp_path / "example.c", "-o", tmp_path / "example"])
             assert done.returncode == 0, done.stderr
             assert finish([tmp_path / "example"]).stdout == "1.5\n1.5 2.5 XETR, version 1\n"
+
+
+def test_the_example(tmp_path: Path, vdso: str, start: Start) -> None:
+    """examples/prices: published by Python, read by C, each version once."""
+    pages = tmp_path / "pages"
+    example = ROOT / "examples" / "prices"
+    publisher = start([sys.executable, example / "publish.py", str(TIMEOUT_S), pages])
+    assert publisher.stdout is not None
+    assert "publishing" in publisher.stdout.readline()
+    done = finish([vdso, "header", "prices", "--directory", pages, "--output", tmp_path / "prices.h"])
+    assert (done.returncode, done.stderr) == (0, "")
+    done = finish(["gcc", *WARNINGS, f"-I{tmp_path}", example / "read.c", "-o", tmp_path / "read"])
+    assert done.returncode == 0, done.stderr
+    done = finish([tmp_path / "read", "20"])
+    assert (done.returncode, done.stderr) == (0, "")
+    versions = [int(line.split()[0]) for line in done.stdout.splitlines()]
+    assert len(set(versions)) == 20
+    assert versions == sorted(versions)
+    publisher.kill()
+    publisher.wait(TIMEOUT_S)
+    done = finish([tmp_path / "read", "100000"])
+    assert (done.returncode, done.stderr) == (1, "nobody publishes\n")
 
 
 def test_a_path_without_a_slash(live: Live, start: Start) -> None:
