@@ -18,10 +18,19 @@ static void record_dealloc(PyObject *object)
 	}
 	PyMem_Free(self->fields);
 	PyMem_Free(self->places);
-	PyObject_Free(self->spare);
+	if (self->spare != NULL) {
+		Py_DECREF((PyObject *)self->snapshot);
+		PyObject_Free(self->spare);
+	}
+	if (self->spare_astuple != NULL) {
+		Py_DECREF((PyObject *)self->astuple);
+		PyObject_Free(self->spare_astuple);
+	}
 	Py_XDECREF(self->layout);
 	Py_XDECREF(self->name);
 	Py_XDECREF((PyObject *)self->snapshot);
+	Py_XDECREF((PyObject *)self->astuple);
+	Py_XDECREF(self->name_astuple);
 	Py_XDECREF(self->empty);
 	type->tp_free(object);
 	Py_DECREF(type);
@@ -132,9 +141,11 @@ static PyObject *record_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self->size = size;
 	self->record_size = (size + 7) / 8 * 8;
 	self->snapshot = (PyTypeObject *)vdso_type_beside(type, "Snapshot");
+	self->astuple = (PyTypeObject *)vdso_type_beside(type, "AsTuple");
+	self->name_astuple = PyUnicode_InternFromString("astuple");
 	self->count = (uint32_t)PyTuple_GET_SIZE(fields);
 	self->fields = PyMem_Calloc(self->count, sizeof(*self->fields));
-	if (self->snapshot == NULL || self->fields == NULL) {
+	if (self->snapshot == NULL || self->astuple == NULL || self->name_astuple == NULL || self->fields == NULL) {
 		if (!PyErr_Occurred())
 			PyErr_NoMemory();
 		goto failed;

@@ -75,7 +75,11 @@ struct vdso_record {
 	struct vdso_place *places;
 	uint32_t mask;
 	PyTypeObject *snapshot;
-	struct vdso_snapshot *spare; /* memory of one that has gone, for the next; unused where there is no GIL */
+	PyTypeObject *astuple;
+	PyObject *name_astuple; /* interned */
+	/* One that has gone, for the next, with its reference to the type. Unused where there is no GIL. */
+	struct vdso_snapshot *spare;
+	struct vdso_astuple *spare_astuple;
 	PyObject *empty;             /* numpy.empty, None without numpy, NULL before the first use */
 };
 
@@ -115,6 +119,13 @@ struct vdso_snapshot {
 	_Alignas(8) char data[];
 };
 
+/* A snapshot's astuple, ready to be called. A bound method of Python's own costs half of what the tuple does. */
+struct vdso_astuple {
+	PyObject_HEAD
+	vectorcallfunc call;
+	struct vdso_snapshot *of;
+};
+
 /* Its data and version are the caller's to fill in. */
 static inline struct vdso_snapshot *vdso_snapshot_new(struct vdso_record *record)
 {
@@ -122,7 +133,7 @@ static inline struct vdso_snapshot *vdso_snapshot_new(struct vdso_record *record
 
 	if (self != NULL) {
 		record->spare = NULL;
-		(void)PyObject_InitVar((PyVarObject *)self, record->snapshot, record->record_size);
+		Py_SET_REFCNT((PyObject *)self, 1);
 	} else {
 		self = PyObject_NewVar(struct vdso_snapshot, record->snapshot, record->record_size);
 		if (self == NULL)

@@ -3,19 +3,23 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <structmember.h>
 
 static void snapshot_dealloc(PyObject *object)
 {
 	struct vdso_record *record = ((struct vdso_snapshot *)object)->record;
-	PyTypeObject *type = Py_TYPE(object);
 
 #ifndef Py_GIL_DISABLED
 	/* Most are short-lived: the next one finds its memory warm. */
-	if (record->spare == NULL)
+	if (record->spare == NULL) {
 		record->spare = (struct vdso_snapshot *)object;
-	else
+		Py_DECREF((PyObject *)record);
+		return;
+	}
 #endif
-		PyObject_Free(object);
+	PyTypeObject *type = Py_TYPE(object);
+
+	PyObject_Free(object);
 	Py_DECREF((PyObject *)record);
 	Py_DECREF(type);
 }
@@ -27,23 +31,7 @@ static PyObject *load(struct vdso_snapshot *self, const struct vdso_field *field
 	return field->number ? vdso_number_load(field->kind, at) : vdso_field_load(self->record, field, at, self->version);
 }
 
-static PyObject *snapshot_getattro(PyObject *object, PyObject *name)
-{
-	struct vdso_snapshot *self = (struct vdso_snapshot *)object;
-	const struct vdso_field *field = vdso_place_find(self->record->places, self->record->mask, name);
-	PyObject *ret;
-
-	if (field != NULL)
-		return load(self, field);
-	ret = PyObject_GenericGetAttr(object, name);
-	if (ret != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
-		return ret;
-	field = vdso_record_find(self->record, name);
-	if (field == NULL)
-		return NULL;
-	PyErr_Clear();
-	return load(self, field);
-}
+static PyObject *snapshot_getattro(PyObject *object, PyObject *name);
 
 /* What a value is within asdict() and astuple(): records all the way down. New reference; takes `value`. */
 static PyObject *unfold(PyObject *value, PyObject *(*with)(PyObject *, PyObject *))
@@ -97,7 +85,7 @@ static PyObject *snapshot_astuple(PyObject *object, PyObject *Py_UNUSED(none))
 		const struct vdso_field *field = &self->record->fields[i];
 		PyObject *value = load(self, field);
 
-		if (field->kind >= VDSO_STR)
+		if (field->kind == VDSO_RECORD)
 			value = unfold(value, snapshot_astuple);
 		if (value == NULL)
 			Py_CLEAR(ret);
@@ -105,6 +93,93 @@ static PyObject *snapshot_astuple(PyObject *object, PyObject *Py_UNUSED(none))
 			PyTuple_SET_ITEM(ret, i, value);
 	}
 	return ret;
+}
+
+static PyObject *astuple_call(PyObject *object, PyObject *const *Py_UNUSED(args), size_t given, PyObject *names)
+{
+	if (PyVectorcall_NARGS(given) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
+		PyErr_SetString(PyExc_TypeError, "astuple() takes no arguments");
+		return NULL;
+	}
+	return snapshot_astuple((PyObject *)((struct vdso_astuple *)object)->of, NULL);
+}
+
+static PyObject *astuple_new(struct vdso_snapshot *of)
+{
+	struct vdso_record *record = of->record;
+	struct vdso_astuple *self = record->spare_astuple;
+
+	if (self != NULL) {
+		record->spare_astuple = NULL;
+		Py_SET_REFCNT((PyObject *)self, 1);
+	} else {
+		self = PyObject_New(struct vdso_astuple, record->astuple);
+		if (self == NULL)
+			return NULL;
+		self->call = astuple_call;
+	}
+	Py_INCREF(of);
+	self->of = of;
+	return (PyObject *)self;
+}
+
+static void astuple_dealloc(PyObject *object)
+{
+	struct vdso_snapshot *of = ((struct vdso_astuple *)object)->of;
+
+#ifndef Py_GIL_DISABLED
+	if (of->record->spare_astuple == NULL) {
+		of->record->spare_astuple = (struct vdso_astuple *)object;
+		Py_DECREF((PyObject *)of);
+		return;
+	}
+#endif
+	PyTypeObject *type = Py_TYPE(object);
+
+	PyObject_Free(object);
+	Py_DECREF((PyObject *)of);
+	Py_DECREF(type);
+}
+
+static PyMemberDef astuple_members[] = {
+	{"__vectorcalloffset__", T_PYSSIZET, offsetof(struct vdso_astuple, call), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot astuple_slots[] = {
+	{Py_tp_doc, (void *)"A snapshot's astuple."},
+	{Py_tp_dealloc, astuple_dealloc},
+	{Py_tp_call, PyVectorcall_Call},
+	{Py_tp_members, astuple_members},
+	{0, NULL},
+};
+
+static PyType_Spec astuple_spec = {
+	.name = "vdso._core.AsTuple",
+	.basicsize = sizeof(struct vdso_astuple),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+		 Py_TPFLAGS_HAVE_VECTORCALL,
+	.slots = astuple_slots,
+};
+
+static PyObject *snapshot_getattro(PyObject *object, PyObject *name)
+{
+	struct vdso_snapshot *self = (struct vdso_snapshot *)object;
+	const struct vdso_field *field = vdso_place_find(self->record->places, self->record->mask, name);
+	PyObject *ret;
+
+	if (field != NULL)
+		return load(self, field);
+	if (name == self->record->name_astuple)
+		return astuple_new(self);
+	ret = PyObject_GenericGetAttr(object, name);
+	if (ret != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
+		return ret;
+	field = vdso_record_find(self->record, name);
+	if (field == NULL)
+		return NULL;
+	PyErr_Clear();
+	return load(self, field);
 }
 
 PyDoc_STRVAR(as_doc, "as_(schema)\n--\n\nThe record as an instance of a class that has these fields, or as a numpy record.");
@@ -279,5 +354,7 @@ static PyType_Spec snapshot_spec = {
 
 int vdso_add_snapshot(PyObject *module)
 {
+	if (vdso_add_type(module, &astuple_spec) != 0)
+		return -1;
 	return vdso_add_type(module, &snapshot_spec);
 }
