@@ -226,10 +226,10 @@ def _open_in(directory_fd: int, path: str, name: str) -> Reader | None:
             if places.target_of(directory_fd, name) == target:
                 raise errors.PageUnreadable(f"{name} leads to a file that is gone") from None
             continue  # replaced in this moment
-        return _read_from(fd, name, f"{path}/{target}")
+        return reader_of_file(fd, name, f"{path}/{target}")
 
 
-def _read_from(fd: int, name: str, path: str) -> Reader:
+def reader_of_file(fd: int, name: str, path: str) -> Reader:
     """A reader of a file, whose descriptor it takes."""
     try:
         offset, _, _, fields_at, fields_size = _core.page_find(fd)
