@@ -5,6 +5,8 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_constants,
 	vdso_add_clock,
 	vdso_add_page,
+	vdso_add_pagewriter,
+	vdso_add_pagereader,
 	vdso_add_file,
 	vdso_add_snapshot,
 	vdso_add_record,

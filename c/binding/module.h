@@ -20,6 +20,8 @@ int vdso_add_image(PyObject *module);
 int vdso_add_launch(PyObject *module);
 int vdso_add_observe(PyObject *module);
 int vdso_add_page(PyObject *module);
+int vdso_add_pagereader(PyObject *module);
+int vdso_add_pagewriter(PyObject *module);
 int vdso_add_publisher(PyObject *module);
 int vdso_add_reader(PyObject *module);
 int vdso_add_record(PyObject *module);

@@ -290,6 +290,14 @@ def test_numbers_of_others(page: tuple[Publisher, Reader]) -> None:
     assert reader.mark == b"xyz"
 
 
+def test_a_flag_is_0_or_1(tmp_path: Path) -> None:
+    flags = vdso.page(type("Flags", (), {"__annotations__": {"all": vdso.Array[vdso.Bool, 3]}}))
+    with vdso.publish("flags", flags, directory=tmp_path) as publisher:
+        publisher.update(all=memoryview(b"\0\1\7").cast("?"))
+        snapshot = vdso.open("flags", directory=tmp_path).snapshot()
+        assert bytes(memoryview(snapshot))[:3] == b"\0\1\1"
+
+
 def test_numpy_arrays_are_copies(page: tuple[Publisher, Reader]) -> None:
     publisher, reader = page
     publisher.update(depth=[1, 2, 3])

@@ -1,36 +1,31 @@
-/* A field's bytes as a Python value, and a Python value as a field's bytes. */
+/* A Python value as a field's bytes, and what is said where it cannot be. */
 #include "record.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
 
 static const struct {
 	int64_t least;
 	uint64_t most;
 	const char *name;
-	const char *code;   /* numpy's */
 	const char *format; /* struct's, as buffers have it */
 } kinds[] = {
-	[VDSO_I8] = {INT8_MIN, INT8_MAX, "i8", "i1", "b"},
-	[VDSO_I16] = {INT16_MIN, INT16_MAX, "i16", "i2", "h"},
-	[VDSO_I32] = {INT32_MIN, INT32_MAX, "i32", "i4", "i"},
-	[VDSO_I64] = {INT64_MIN, INT64_MAX, "i64", "i8", "ql"},
-	[VDSO_U8] = {0, UINT8_MAX, "u8", "u1", "B"},
-	[VDSO_U16] = {0, UINT16_MAX, "u16", "u2", "H"},
-	[VDSO_U32] = {0, UINT32_MAX, "u32", "u4", "I"},
-	[VDSO_U64] = {0, UINT64_MAX, "u64", "u8", "QL"},
-	[VDSO_F32] = {0, 0, "f32", "f4", "f"},
-	[VDSO_F64] = {0, 0, "f64", "f8", "d"},
-	[VDSO_BOOL] = {0, 1, "bool", "?", "?"},
-	[VDSO_STR] = {0, 0, "str", "", ""},
-	[VDSO_BYTES] = {0, 0, "bytes", "", ""},
-	[VDSO_RECORD] = {0, 0, "record", "", ""},
+	[VDSO_I8] = {INT8_MIN, INT8_MAX, "i8", "b"},
+	[VDSO_I16] = {INT16_MIN, INT16_MAX, "i16", "h"},
+	[VDSO_I32] = {INT32_MIN, INT32_MAX, "i32", "i"},
+	[VDSO_I64] = {INT64_MIN, INT64_MAX, "i64", "ql"},
+	[VDSO_U8] = {0, UINT8_MAX, "u8", "B"},
+	[VDSO_U16] = {0, UINT16_MAX, "u16", "H"},
+	[VDSO_U32] = {0, UINT32_MAX, "u32", "I"},
+	[VDSO_U64] = {0, UINT64_MAX, "u64", "QL"},
+	[VDSO_F32] = {0, 0, "f32", "f"},
+	[VDSO_F64] = {0, 0, "f64", "d"},
+	[VDSO_BOOL] = {0, 1, "bool", "?"},
+	[VDSO_STR] = {0, 0, "str", ""},
+	[VDSO_BYTES] = {0, 0, "bytes", ""},
+	[VDSO_RECORD] = {0, 0, "record", ""},
 };
-
-/* ---- Errors ---- */
 
 static PyObject *where_text(const struct vdso_where *where)
 {
@@ -77,176 +72,6 @@ int vdso_raise_no_field(const struct vdso_record *record, PyObject *name, const 
 
 	return vdso_raise_value(&where, "%U has no such field", record->name);
 }
-
-/* ---- From bytes ---- */
-
-PyObject *vdso_number_load(enum vdso_kind kind, const void *at)
-{
-#define LOAD(type, make)                                                                                                    \
-	{                                                                                                                   \
-		type number;                                                                                                \
-		memcpy(&number, at, sizeof(number));                                                                        \
-		return make(number);                                                                                        \
-	}
-	switch (kind) {
-	case VDSO_I8:
-		LOAD(int8_t, PyLong_FromLong)
-	case VDSO_I16:
-		LOAD(int16_t, PyLong_FromLong)
-	case VDSO_I32:
-		LOAD(int32_t, PyLong_FromLong)
-	case VDSO_I64:
-		LOAD(int64_t, PyLong_FromLongLong)
-	case VDSO_U8:
-		LOAD(uint8_t, PyLong_FromLong)
-	case VDSO_U16:
-		LOAD(uint16_t, PyLong_FromLong)
-	case VDSO_U32:
-		LOAD(uint32_t, PyLong_FromUnsignedLong)
-	case VDSO_U64:
-		LOAD(uint64_t, PyLong_FromUnsignedLongLong)
-	case VDSO_F32:
-		LOAD(float, PyFloat_FromDouble)
-	case VDSO_F64:
-		LOAD(double, PyFloat_FromDouble)
-	case VDSO_BOOL:
-		LOAD(uint8_t, PyBool_FromLong)
-	default:
-		Py_UNREACHABLE();
-	}
-#undef LOAD
-}
-
-static PyObject *item_load(const struct vdso_field *field, const char *at, uint64_t version)
-{
-	struct vdso_snapshot *inner;
-
-	switch (field->kind) {
-	case VDSO_STR:
-		/* The bytes may be anybody's: what is no UTF-8 is shown as such. */
-		return PyUnicode_DecodeUTF8(at, (Py_ssize_t)strnlen(at, field->item_size), "replace");
-	case VDSO_BYTES:
-		return PyBytes_FromStringAndSize(at, field->item_size);
-	case VDSO_RECORD:
-		inner = vdso_snapshot_new(field->record);
-		if (inner != NULL) {
-			inner->version = version;
-			memcpy(inner->data, at, field->item_size);
-			memset(inner->data + field->item_size, 0, field->record->record_size - field->item_size);
-		}
-		return (PyObject *)inner;
-	default:
-		return vdso_number_load(field->kind, at);
-	}
-}
-
-/* Nested tuples; `at` moves on by what was read. */
-static PyObject *tuple_load(const struct vdso_field *field, int dimension, const char **at, uint64_t version)
-{
-	PyObject *ret;
-
-	if (dimension == field->dimensions || dimension == VDSO_DIMENSIONS_MAX) {
-		ret = item_load(field, *at, version);
-		*at += field->item_size;
-		return ret;
-	}
-	ret = PyTuple_New(field->shape[dimension]);
-	for (uint32_t i = 0; ret != NULL && i < field->shape[dimension]; i++) {
-		PyObject *item = tuple_load(field, dimension + 1, at, version);
-
-		if (item == NULL)
-			Py_CLEAR(ret);
-		else
-			PyTuple_SET_ITEM(ret, i, item);
-	}
-	return ret;
-}
-
-/* numpy's part in this field, found at the first use: importing numpy takes a tenth of a second. */
-static int find_numpy(struct vdso_record *record, struct vdso_field *field)
-{
-	PyObject *numpy = NULL, *empty = NULL, *dtype = NULL, *shape = NULL;
-	int ret = -1;
-
-	if (record->empty == NULL) {
-		numpy = PyImport_ImportModule("numpy");
-		if (numpy == NULL) {
-			if (!PyErr_ExceptionMatches(PyExc_ImportError))
-				return -1;
-			PyErr_Clear();
-			record->empty = Py_NewRef(Py_None);
-			return 0;
-		}
-		empty = PyObject_GetAttrString(numpy, "empty");
-		if (empty == NULL)
-			goto done;
-	}
-	if (record->empty != Py_None) {
-		if (numpy == NULL && (numpy = PyImport_ImportModule("numpy")) == NULL)
-			goto done;
-		dtype = PyObject_CallMethod(numpy, "dtype", "s", kinds[field->kind].code);
-		shape = PyTuple_New(field->dimensions);
-		if (dtype == NULL || shape == NULL)
-			goto done;
-		for (int i = 0; i < field->dimensions; i++) {
-			PyObject *length = PyLong_FromUnsignedLong(field->shape[i]);
-
-			if (length == NULL)
-				goto done;
-			PyTuple_SET_ITEM(shape, i, length);
-		}
-		field->shape_object = Py_NewRef(shape);
-		field->dtype = Py_NewRef(dtype);
-	}
-	if (empty != NULL)
-		record->empty = Py_NewRef(empty);
-	ret = 0;
-done:
-	Py_XDECREF(numpy);
-	Py_XDECREF(empty);
-	Py_XDECREF(dtype);
-	Py_XDECREF(shape);
-	return ret;
-}
-
-static PyObject *array_load(struct vdso_record *record, struct vdso_field *field, const char *at)
-{
-	Py_buffer view;
-	PyObject *ret;
-	int err = 0;
-
-	Py_BEGIN_CRITICAL_SECTION((PyObject *)record);
-	if (record->empty == NULL || (record->empty != Py_None && field->dtype == NULL))
-		err = find_numpy(record, field);
-	Py_END_CRITICAL_SECTION();
-	if (err != 0)
-		return NULL;
-	if (record->empty == Py_None)
-		return tuple_load(field, 0, &at, 0);
-	ret = PyObject_CallFunctionObjArgs(record->empty, field->shape_object, field->dtype, NULL);
-	if (ret == NULL)
-		return NULL;
-	if (PyObject_GetBuffer(ret, &view, PyBUF_WRITABLE) != 0) {
-		Py_DECREF(ret);
-		return NULL;
-	}
-	memcpy(view.buf, at, (size_t)view.len < field->size ? (size_t)view.len : field->size);
-	PyBuffer_Release(&view);
-	return ret;
-}
-
-PyObject *vdso_field_load(struct vdso_record *record, const struct vdso_field *field, const void *at, uint64_t version)
-{
-	const char *bytes = at;
-
-	if (field->dimensions == 0)
-		return item_load(field, bytes, version);
-	if (field->kind < VDSO_STR)
-		return array_load(record, (struct vdso_field *)field, bytes);
-	return tuple_load(field, 0, &bytes, version);
-}
-
-/* ---- To bytes ---- */
 
 static int integer_store(const struct vdso_field *field, char *at, PyObject *value, const struct vdso_where *where)
 {
@@ -416,6 +241,9 @@ static bool buffer_store(const struct vdso_field *field, char *at, PyObject *val
 	}
 	if (same)
 		memcpy(at, view.buf, field->size);
+	/* A C program's bool is 0 or 1, and the buffer's may be anything. */
+	for (uint32_t i = 0; same && field->kind == VDSO_BOOL && i < field->size; i++)
+		at[i] = at[i] != 0;
 	PyBuffer_Release(&view);
 	return same;
 }
