@@ -370,7 +370,7 @@ static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closur
 	/* By the page's own lock, which knows no namespaces of pids; it may be lost while its holder lives, and then the
 	 * signature is left. */
 	alive = atomic_load_explicit(&self->page.header->writer_pid, memory_order_relaxed) != 0 &&
-		(vdso_page_holder(self->fd) != 0 || vdso_page_writer_alive(&self->page));
+		(vdso_page_held(self->fd) || vdso_page_writer_alive(&self->page));
 	return PyBool_FromLong(alive);
 }
 

@@ -380,6 +380,13 @@ pid_t vdso_page_holder(int fd)
 	return range.l_type == F_UNLCK ? 0 : range.l_pid;
 }
 
+bool vdso_page_held(int fd)
+{
+	struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
 bool vdso_page_writer_alive(const struct vdso_page *page)
 {
 	uint64_t pid = atomic_load_explicit(&page->header->writer_pid, memory_order_relaxed);

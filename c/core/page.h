@@ -98,6 +98,9 @@ int vdso_page_reopen_readonly(int fd);
 /* The process that has the writer's lock, 0 when nobody has (the caller's own lock does not show), or a negative errno. */
 pid_t vdso_page_holder(int fd);
 
+/* Whether any other process has it, also one whose pid is not to be seen from here. */
+bool vdso_page_held(int fd);
+
 /* Whether the process that signed the header still lives. False also when it closed in order. */
 bool vdso_page_writer_alive(const struct vdso_page *page);
 

@@ -229,6 +229,24 @@ def test_a_strangers_lock_is_in_nobodys_way(shared: Path, unprivileged: list[str
         assert reader.publisher_alive
 
 
+@pytest.mark.usefixtures("as_root")
+def test_in_another_pid_namespace(tmp_path: Path) -> None:
+    """As in two containers that share /dev/shm: pids say nothing, the locks do."""
+    script = """
+    import sys, vdso, vdso.errors
+    reader = vdso.open("flags", directory=sys.argv[1])
+    print(reader.publisher_alive)
+    try:
+        vdso.publish("flags", reader.page.layout, directory=sys.argv[1])
+    except vdso.errors.WriterActive as error:
+        print(error.pid, error.message)
+    """
+    words = [want("unshare", "util-linux"), "-p", "-f", "--mount-proc", *python(script, tmp_path)]
+    with vdso.publish("flags", Flags, directory=tmp_path, initial=Flags(True)):
+        done = finish(words)
+        assert done.stdout == "True\n-1 flags has a publisher: a process in another pid namespace\n", done.stderr
+
+
 # ---- Filesystems ----
 
 
