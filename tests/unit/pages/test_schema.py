@@ -124,12 +124,15 @@ def test_a_hash_is_the_same_everywhere_and_sees_everything() -> None:
 def strings_make_types(where: dict[str, Any]) -> type:
     source = """
     from __future__ import annotations
+    from typing import Annotated
     import vdso
     @vdso.page
     class Late:
         a: vdso.U8
         b: vdso.Str[4]
         c: "vdso.Array[vdso.F64, 2]"
+        d: Annotated[list[float], vdso.Array[vdso.F64, 3]]
+        e: Annotated[str, vdso.Str[5]]
     """
     exec(textwrap.dedent(source), where)
     late: type = where["Late"]
@@ -138,7 +141,7 @@ def strings_make_types(where: dict[str, Any]) -> type:
 
 def test_annotations_may_be_text() -> None:
     layout = schema.layout_of(strings_make_types({"__name__": "late"}))
-    assert [field.type_name for field in layout.fields] == ["u8", "str[4]", "f64[2]"]
+    assert [field.type_name for field in layout.fields] == ["u8", "str[4]", "f64[2]", "f64[3]", "str[5]"]
 
 
 @pytest.mark.parametrize("name", sorted(schema.RESERVED))
