@@ -255,7 +255,7 @@ if TYPE_CHECKING:
     F32: TypeAlias = float
     F64: TypeAlias = float
     Bool: TypeAlias = bool
-    # Type checkers allow no numbers in brackets: to mypy these are Any, and pyright wants Annotated[str, Str[16]].
+    # Type checkers allow no numbers in brackets: they are Any to mypy; pyright wants Annotated[str, Str[16]]
     Str: Any
     Bytes: Any
     Array: Any

@@ -140,7 +140,7 @@ def strings_make_types(where: dict[str, Any]) -> type:
 
 
 def test_annotations_may_be_text() -> None:
-    layout = schema.layout_of(strings_make_types({"__name__": "late"}))
+    layout = schema.layout_of(strings_make_types({"__name__": "textwrap"}))
     assert [field.type_name for field in layout.fields] == ["u8", "str[4]", "f64[2]", "f64[3]", "str[5]"]
 
 
