@@ -67,13 +67,15 @@ class Live:
     """A page: the link to its file, what was built of it, its header's directory, its writer's program."""
 
     path: Path
+    layout: schema.Layout
     made: library.Library
     directory: Path
     writer: Path
 
     def writing(self, period_us: int = 0) -> list[str]:
         made = self.made
-        numbers = (4, LAYOUT.record_size, LAYOUT.hash, made.fields_offset, made.fields_size, period_us)
+        layout = self.layout
+        numbers = (4, layout.record_size, layout.hash, made.fields_offset, made.fields_size, period_us)
         return [str(self.writer), str(self.path), str(made.page_offset), *map(str, numbers)]
 
     def compile(self, name: str, *words: str, source: str = "live.c", behind: tuple[str, ...] = ()) -> Path:
@@ -93,18 +95,22 @@ class Live:
         return out
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
-    directory = tmp_path_factory.mktemp("live")
+def place(directory: Path, layout: schema.Layout) -> Live:
+    """A page `live` of this layout, never written as yet, with its header and a writer."""
     path = directory / "live.so"
     path.symlink_to("live.0123456789ab.so")
-    made = lay(path, LAYOUT)
-    (directory / "live.h").write_text(header(LAYOUT, "live", str(path)))
+    made = lay(path, layout)
+    (directory / "live.h").write_text(header(layout, "live", str(path)))
     writer = directory / "live_writer"
     command = ["gcc", "-O2", "-D_GNU_SOURCE", f"-I{directory}", str(SOURCES / "live_writer.c"), *CORE]
     done = finish([*command, "-o", str(writer)])
     assert done.returncode == 0, done.stderr
-    return Live(path, made, directory, writer)
+    return Live(path, layout, made, directory, writer)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    return place(tmp_path_factory.mktemp("live"), LAYOUT)
 
 
 @pytest.fixture
@@ -373,10 +379,10 @@ def test_another_layout(way: str, published: tuple[Path, Path], start: Start) ->
         assert ask("wait") == "7"
         assert ask("read") == "1.5 2.5, version 1, snapshot 0 1.5 2.5, replaced"
         assert ask("open") == "open"
-        # By name; the record has another layout now, and is not written over the program's struct.
-        assert ask("read") == "3.5 4.5, version 1, snapshot 3 0 0"
+        # By name; the record has another layout now, so the struct is filled field by field.
+        assert ask("read") == "3.5 4.5, version 1, snapshot 0 3.5 4.5"
         quotes.update(ask=5.5)
-        assert ask("read") == "3.5 5.5, version 2, snapshot 3 0 0"
+        assert ask("read") == "3.5 5.5, version 2, snapshot 0 3.5 5.5"
     with publish("quotes", Coarser, directory=pages) as quotes:
         assert "has no function quotes_bid.f64" in ask("open")
     with publish("quotes", Quotes, directory=pages, initial={"bid": 6.5, "ask": 7.5}):
@@ -384,12 +390,83 @@ def test_another_layout(way: str, published: tuple[Path, Path], start: Start) ->
         assert ask("read").startswith("6.5 7.5")
 
 
+@pytest.mark.parametrize("way", ["dlopen", "musl-static"])
+def test_a_later_layout_while_it_is_written(way: str, live: Live, tmp_path: Path, start: Start) -> None:
+    """A snapshot of an earlier layout is of one version all the same: more fields, a longer array."""
+    fields = [(f.name, schema.FieldType(f.kind, f.item_size, f.shape, f.record)) for f in LAYOUT.fields]
+    depth = next(number for number, (name, _) in enumerate(fields) if name == "depth")
+    fields[depth] = ("depth", schema.parse_type("f64[12]", ""))
+    fields[4:4] = [("added", schema.parse_type("str[24]", "")), ("more", schema.scalar("u8"))]
+    later = place(tmp_path, schema.make("Later", fields))
+    begin(later, start, 100)
+    program = live.compile(f"live-{way}", *WAYS[way]())
+    check([program, "2000", "later"], env={**os.environ, "LIVE": str(later.path)})
+
+
+@schema.page
+class Point:
+    x: schema.I16
+    y: schema.F64
+
+
+@schema.page
+class Label:
+    label: schema.Str[4]
+
+
+@schema.page
+class Rows:
+    grid: schema.Array[schema.F32, 2, 3]
+    points: schema.Array[Point, 2, 2]
+    texts: schema.Array[schema.Str[4], 3]
+    blobs: schema.Array[schema.Bytes[3], 2]
+    inner: Label
+
+
+@schema.page
+class MovedRows:
+    first: schema.U8
+    inner: Label
+    blobs: schema.Array[schema.Bytes[3], 2]
+    texts: schema.Array[schema.Str[5], 4]
+    between: schema.F64
+    points: schema.Array[Point, 2, 2]
+    grid: schema.Array[schema.F32, 2, 3]
+
+
+def test_rows(tmp_path: Path, vdso: str) -> None:
+    """Arrays of every kind, by their functions and in a record: of the program's layout, and of another."""
+    point = [[Point(1, 1.5), Point(2, 2.5)], [Point(3, 3.5), Point(4, 4.5)]]
+    values = {
+        "grid": [[1, 2, 3], [4, 5, 6]],
+        "points": point,
+        "texts": ["a", "bc", "defg"],
+        "blobs": [b"\1\2\3", b"\4\5\6"],
+        "inner": Label("full"),
+    }
+    said = "1 1 2 2 3 3 4 4 5 5 6 6 1,1.5 1,1.5 2,2.5 2,2.5 3,3.5 3,3.5 4,4.5 4,4.5 a a bc bc defg defg "
+    said += "123 123 456 456 full\n"
+    with publish("rows", Rows, directory=tmp_path) as rows:
+        rows.update(**values)
+        done = finish([vdso, "header", "rows", "--directory", tmp_path, "--output", tmp_path / "rows.h"])
+        assert done.returncode == 0, done.stderr
+        words = ["gcc", "-O2", *WARNINGS, f"-I{tmp_path}", SOURCES / "rows.c", "-o", tmp_path / "rows"]
+        done = finish(words)
+        assert done.returncode == 0, done.stderr
+        done = finish([tmp_path / "rows"])
+        assert (done.stdout, done.stderr) == (said, "")
+    with publish("rows", MovedRows, directory=tmp_path) as moved:
+        moved.update(**values | {"texts": [*values["texts"], "h"]}, first=9, between=9)
+        done = finish([tmp_path / "rows"])
+        assert (done.stdout, done.stderr) == (said, "")
+
+
 def test_another_layout_linked(published: tuple[Path, Path]) -> None:
     pages, programs = published
     with publish("quotes", Wider, directory=pages) as quotes:
         quotes.update(bid=3.5, venue="XETR", ask=4.5)
         done = finish([programs / "linked"], input="read\n")
-        assert (done.stdout, done.stderr) == ("3.5 4.5, version 1, snapshot 3 0 0\n", "")
+        assert (done.stdout, done.stderr) == ("3.5 4.5, version 1, snapshot 0 3.5 4.5\n", "")
     with publish("quotes", Coarser, directory=pages):
         done = finish([programs / "linked"], input="read\n", env={**os.environ, "LD_BIND_NOW": "1"})
         assert done.returncode == 127

@@ -9,9 +9,11 @@
 
 #ifdef LINKED
 #define CALL(function) quotes_##function
+#define SNAPSHOT(record) quotes_snapshot(record)
 #else
 static struct quotes_page page;
 #define CALL(function) page.function
+#define SNAPSHOT(record) quotes_snapshot_from(&page, record, NULL)
 #endif
 
 int main(void)
@@ -32,7 +34,7 @@ int main(void)
 		if (line[0] == 'w')
 			printf("%d\n", CALL(wait)(CALL(version)(), 10000000000));
 		if (line[0] == 'r') {
-			int answer = CALL(snapshot_of)(&record, QUOTES_SCHEMA, NULL);
+			int answer = SNAPSHOT(&record);
 
 			printf("%g %g, version %d, snapshot %d %g %g%s\n", CALL(bid)(), CALL(ask)(), (int)CALL(version)(), answer,
 			       record.bid, record.ask, CALL(replaced)() ? ", replaced" : "");
