@@ -103,7 +103,8 @@ int vdso_reader_wait(uint64_t seen, int64_t timeout_ns, vdso_page_ptr page);
 /* Whether another page has the name by now, or none: this one keeps its last record. */
 bool vdso_reader_replaced(vdso_page_ptr page);
 
-/* Whether the process that publishes lives and has not closed. */
+/* Whether the process that publishes lives and has not closed, as its pid looks from here: one in another pid namespace is
+ * not to be seen. (Python's reader asks the file's lock, which a mapped library has no descriptor for.) */
 bool vdso_reader_alive(vdso_page_ptr page);
 
 #endif
