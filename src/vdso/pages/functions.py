@@ -241,4 +241,6 @@ def _of_pages(layout: Layout, slots: int, stride: int) -> Iterator[Function]:
     yield Function(
         "replaced", "replaced", "bool", (), (), None, "whether another page has the name by now, or none"
     )
-    yield Function("publisher_alive", "alive", "bool", (), (), None, "whether the publisher lives, in this pid namespace")
+    yield Function(
+        "publisher_alive", "alive", "bool", (), (), None, "whether the publisher lives, in this pid namespace"
+    )
