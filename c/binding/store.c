@@ -54,6 +54,11 @@ int vdso_raise_value(const struct vdso_where *where, const char *format, ...)
 	PyObject *field, *reason;
 	va_list list;
 
+	/* What a value's own code raises is for the caller, as it is: an interrupt, or a mistake of its own. */
+	if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError) &&
+	    !PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_LookupError) &&
+	    !PyErr_ExceptionMatches(PyExc_AttributeError) && !PyErr_ExceptionMatches(PyExc_BufferError))
+		return -1;
 	PyErr_Clear();
 	va_start(list, format);
 	reason = PyUnicode_FromFormatV(format, list);

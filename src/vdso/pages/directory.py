@@ -83,6 +83,7 @@ def for_publishing(directory: str | os.PathLike[str] | None) -> Place:
         os.close(open_directory(path, publishing=True))
         return place_of(path)
     second: Place | None = None
+    refusals = []
     for path in own_candidates():
         try:
             place = place_of(os.path.dirname(path))
@@ -94,13 +95,17 @@ def for_publishing(directory: str | os.PathLike[str] | None) -> Place:
             except FileExistsError:
                 place = place_of(path)
             os.close(open_directory(path, publishing=True))
-        except (OSError, DirectoryRefused):
+        except DirectoryRefused as error:
+            refusals.append(error.message)
+            continue
+        except OSError:
             continue
         if not place.noexec:
             return Place(path, False, True)
         second = second or Place(path, True, True)
     if second is None:
-        raise NoDirectory("no directory in memory to publish in", "directory= names one that you have")
+        said = "; ".join(["no directory in memory to publish in", *refusals])
+        raise NoDirectory(said, "directory= names one that you have")
     return second
 
 

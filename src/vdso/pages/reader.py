@@ -182,8 +182,10 @@ def open_page(name: str, *, expect: Any = None, directory: str | os.PathLike[str
 
 
 def _find(name: str, where: str | None) -> Reader:
+    """The first page of that name that is published now, else the first of them."""
     places.check_page_name(name)
     refused: errors.VdsoError | None = None
+    first: Reader | None = None
     for path, owners in _places(where):
         try:
             directory_fd = places.open_directory(path, owners=owners)
@@ -195,13 +197,16 @@ def _find(name: str, where: str | None) -> Reader:
         try:
             found = _open_in(directory_fd, path, name)
         except PermissionError as error:
-            raise errors.PageUnreadable(
-                f"{name}: {str(error.strerror).lower()}", "its publisher's mode= says who may read it"
-            ) from None
+            said = f"{name}: {str(error.strerror).lower()}"
+            raise errors.PageUnreadable(said, "its publisher's mode= says who may read it") from None
         finally:
             os.close(directory_fd)
-        if found is not None:
+        # One that was left in another place, by a session that has ended, say, is in no live one's way.
+        if found is not None and found.publisher_alive:
             return found
+        first = first or found
+    if first is not None:
+        return first
     if refused is not None:
         raise errors.PageNotThere(f"no page is called {name}; {refused.message}", refused.hint)
     raise errors.PageNotThere(f"no page is called {name}", "`vdso pages` lists what there is")

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -429,6 +431,27 @@ def test_memory_is_preferred_and_a_disk_never_taken(tmp_path: Path, monkeypatch:
     assert not directory.for_publishing(tmp_path / "disk" / "asked").volatile
 
 
+def test_a_page_left_elsewhere_is_not_in_a_live_ones_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setattr(directory, "reading_candidates", lambda: [str(first), str(second)])
+    vdso.publish("pair", Pair, directory=first, initial=Pair(1.0)).close()
+    assert vdso.open("pair").a == 1.0
+    with vdso.publish("pair", Pair, directory=second, initial=Pair(2.0)):
+        assert vdso.open("pair").a == 2.0
+    assert vdso.open("pair").a == 1.0
+
+
+def test_a_refused_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vdso").mkdir()
+    (tmp_path / "vdso").chmod(0o777)
+    monkeypatch.setattr(directory, "own_candidates", lambda: [f"{tmp_path}/vdso"])
+    monkeypatch.setattr("vdso._core.filesystem", lambda _path: (False, True))
+    with pytest.raises(errors.NoDirectory, match="vdso: others can write in the directory"):
+        vdso.publish("pair", Pair)
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
 def test_a_directory_that_others_write_in_is_refused(tmp_path: Path, mode: int) -> None:
     where = tmp_path / "open"
@@ -469,3 +492,23 @@ def test_the_catalogue(tmp_path: Path) -> None:
     assert (done.alive, done.publisher_pid, done.age_s, done.version) == (False, None, None, 0)
     assert "gone" in str(found["broken"].error)
     assert "not a page's link" in str(found["alien"].error)
+
+
+# ---- The package ----
+
+
+def test_importing_costs_a_name() -> None:
+    script = """
+import sys, vdso
+assert "open" not in vdso.__all__ and set(vdso.__all__) <= set(dir(vdso)) and "open" in dir(vdso)
+assert not {"vdso._core", "vdso.pages", "dataclasses", "typing_extensions"} & set(sys.modules)
+from vdso import *
+assert open is __builtins__.open and F64 and publish and Str[3]
+assert not {"numpy", "ctypes", "asyncio"} & set(sys.modules)
+try:
+    vdso.nothing
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("module 'vdso' has no attribute 'nothing'\n", "")

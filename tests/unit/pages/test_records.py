@@ -237,6 +237,26 @@ def test_converting_a_value_may_publish(page: tuple[Publisher, Reader]) -> None:
         other.update(depth=items)
 
 
+def raising(error: type[BaseException]) -> Any:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, MemoryError])
+def test_what_a_value_raises_is_the_callers(
+    page: tuple[Publisher, Reader], error: type[BaseException]
+) -> None:
+    publisher, reader = page
+    for field, value in (("plain", Odd(raising(error))), ("real", Floating(raising(error)))):
+        with pytest.raises(error):
+            publisher.update(bid=1.0, **{field: value})
+    with pytest.raises(errors.BadValue, match="plain"):
+        publisher.update(bid=1.0, plain=Odd(raising(TypeError)))
+    assert reader.version == 1
+
+
 class Floating:
     def __init__(self, run: Any) -> None:
         self.run = run
