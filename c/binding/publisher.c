@@ -39,12 +39,13 @@ static int refused(const struct publisher *self)
 /* Room for a record, all zero: what is between fields is published too. */
 static char *room_for(const struct vdso_record *record, char *small)
 {
-	char *ret = record->record_size <= SMALL ? small : PyMem_Malloc(record->record_size);
+	char *ret;
 
+	if (record->record_size <= SMALL)
+		return memset(small, 0, record->record_size);
+	ret = PyMem_Calloc(1, record->record_size);
 	if (ret == NULL)
 		PyErr_NoMemory();
-	else
-		memset(ret, 0, record->record_size);
 	return ret;
 }
 

@@ -72,12 +72,14 @@ def main(words: list[str]) -> int:
                 print(f"vdso: {options.name} is {published.path}{note}", file=sys.stderr)
             return _publish_lines(published, source)
     finally:
-        if source is not sys.stdin.buffer:
+        if options.source != "-":
             source.close()
 
 
 def _open(path: str) -> IO[bytes]:
     if path == "-":
+        if sys.stdin is None:
+            raise SourceError("the standard input is closed", "--from FILE reads a file")
         return sys.stdin.buffer
     try:
         return open(path, "rb")

@@ -110,12 +110,22 @@ def publish(
     directory: str | os.PathLike[str] | None = None,
     mode: int = 0o644,
 ) -> Publisher:
-    """Publishes records of a schema under a name, until the publisher is closed or its process ends."""
+    """Publishes records of a schema under a name, until the publisher is closed or its process ends.
+
+    name: letters, digits, _ and -, a letter first. schema: a page class, dataclass, msgspec.Struct,
+    ctypes.Structure or numpy structured dtype. initial: the page's first record, as set() takes it; a page
+    that has had one goes on from its newest. slots: versions that the page keeps, a power of two. notify:
+    wake who waits, which costs a system call a version. directory: where, if not in the first place in
+    memory that is this user's. mode: who may read, as for chmod.
+
+    Raises WriterActive, BadSchema, BadPageName, BadValue, NoDirectory, DirectoryRefused, NoSpace, UsageError.
+    """
     places.check_page_name(name)
     layout = schemas.layout_of(schema)
     if slots < 2 or slots > _core.SLOTS_MAX or slots & (slots - 1):
         raise errors.UsageError(f"slots is a power of two from 2 to {_core.SLOTS_MAX}, not {slots}")
-    if mode & ~0o777 or mode & 0o022 or not mode & 0o400:
+    # The next publisher of the same user's has to be able to go on in it.
+    if mode & ~0o777 or mode & 0o022 or mode & 0o600 != 0o600:
         raise errors.UsageError(f"a page of mode {mode:o} could not be published", "0644, 0640 or 0600")
     place = places.for_publishing(directory)
     directory_fd = places.open_directory(place.path, publishing=True)

@@ -17,6 +17,7 @@ from vdso.pages import directory as places
 from vdso.pages import fieldtable, records, schema
 from vdso.pages.schema import Layout
 
+_YEARS_S = 1e9
 _LOOK_S = 0.2  # how often a watcher looks whether a page that went away is there again
 
 
@@ -77,7 +78,8 @@ class Reader(_core.RecordReader):
         False: `timeout` seconds went by, or the page was replaced.
         """
         seen = self.version if seen is None else seen
-        return self._wait(seen, -1 if timeout is None else max(0, round(timeout * 1e9))) > 0
+        for_ever = timeout is None or timeout > _YEARS_S
+        return self._wait(seen, -1 if for_ever else max(0, round(timeout * 1e9))) > 0  # type: ignore[operator]
 
     def watch(self, *, timeout: float | None = None) -> "Watch":
         """Each new version as a snapshot, for `for` and for `async for`, the present one first.

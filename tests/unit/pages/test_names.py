@@ -190,6 +190,7 @@ def test_a_publisher_that_nobody_keeps_signs_off(tmp_path: Path) -> None:
         {"slots": 8192},
         {"mode": 0o666},
         {"mode": 0o4644},
+        {"mode": 0o444},
         {"mode": 0},
     ],
 )
@@ -305,6 +306,7 @@ def test_wait_and_watch(tmp_path: Path) -> None:
         reader = vdso.open("pair", directory=tmp_path)
         assert not reader.wait(timeout=0.01)
         assert reader.wait(0, timeout=0)
+        assert reader.wait(0, timeout=float("inf"))
         seen = []
 
         def watch() -> None:
