@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <structmember.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,7 +23,6 @@
 /* The mapping, which the reader and its `snapshot` share. Lives as long as either does. */
 struct mapping {
 	PyObject_HEAD
-	vectorcallfunc call;
 	struct vdso_page page;
 	int fd;
 	_Atomic int closed;
@@ -36,6 +34,7 @@ struct reader {
 	struct mapping *mapping;
 	struct vdso_record *record; /* the mapping's */
 	PyObject *name_snapshot;    /* interned */
+	PyObject *snapshot;         /* the mapping's function of that name */
 	/* The record's and the mapping's, at hand. A closed reader finds no field here, and then learns why. */
 	const struct vdso_place *places;
 	uint32_t mask;
@@ -54,7 +53,7 @@ static PyObject *refuse(enum vdso_page_answer answer)
 	}
 }
 
-/* ---- The mapping, which is called for a snapshot ---- */
+/* ---- The mapping, and taking a snapshot out of it ---- */
 
 static void mapping_dealloc(PyObject *object)
 {
@@ -93,35 +92,34 @@ static PyObject *take_snapshot(struct mapping *self)
 	return refuse((enum vdso_page_answer)status);
 }
 
-static PyObject *mapping_call(PyObject *object, PyObject *const *Py_UNUSED(args), size_t given, PyObject *names)
+PyDoc_STRVAR(snapshot_doc,
+	     "snapshot()\n--\n\n"
+	     "One whole record of the newest version.\n\n"
+	     "PageNeverWritten; PageLapped: the publisher went round all slots during each of many tries.");
+
+static PyObject *mapping_snapshot(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t given)
 {
-	if (PyVectorcall_NARGS(given) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
+	if (given != 0) {
 		PyErr_SetString(PyExc_TypeError, "snapshot() takes no arguments");
 		return NULL;
 	}
 	return take_snapshot((struct mapping *)object);
 }
 
-static PyMemberDef mapping_members[] = {
-	{"__vectorcalloffset__", T_PYSSIZET, offsetof(struct mapping, call), READONLY, NULL},
-	{NULL, 0, 0, 0, NULL},
-};
-
-PyDoc_STRVAR(mapping_doc, "Takes a snapshot: one whole record of the newest version.");
+/* The interpreter has a short way to call such a function, and none to call any other object. */
+static PyMethodDef mapping_snapshot_def = {"snapshot", (PyCFunction)(void (*)(void))mapping_snapshot, METH_FASTCALL,
+					   snapshot_doc};
 
 static PyType_Slot mapping_slots[] = {
-	{Py_tp_doc, (void *)mapping_doc},
+	{Py_tp_doc, (void *)"A page's mapping, which a reader and its snapshot() share."},
 	{Py_tp_dealloc, mapping_dealloc},
-	{Py_tp_call, PyVectorcall_Call},
-	{Py_tp_members, mapping_members},
 	{0, NULL},
 };
 
 static PyType_Spec mapping_spec = {
 	.name = "vdso._core.Mapping",
 	.basicsize = sizeof(struct mapping),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-		 Py_TPFLAGS_HAVE_VECTORCALL,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
 	.slots = mapping_slots,
 };
 
@@ -151,10 +149,12 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self->name_snapshot = PyUnicode_InternFromString("snapshot");
 	if (self->mapping == NULL || self->name_snapshot == NULL)
 		goto failed;
+	self->snapshot = PyCFunction_New(&mapping_snapshot_def, (PyObject *)self->mapping);
+	if (self->snapshot == NULL)
+		goto failed;
 	self->record = (struct vdso_record *)record;
 	self->mapping->record = (struct vdso_record *)Py_NewRef(record);
 	self->mapping->fd = -1;
-	self->mapping->call = mapping_call;
 	self->mapping->page.fd = -1;
 	err = vdso_page_open_reader(fd, offset, &self->mapping->page);
 	if (err != 0) {
@@ -185,6 +185,7 @@ static void reader_dealloc(PyObject *object)
 
 	Py_XDECREF((PyObject *)self->mapping);
 	Py_XDECREF(self->name_snapshot);
+	Py_XDECREF(self->snapshot);
 	type->tp_free(object);
 	Py_DECREF(type);
 }
@@ -235,9 +236,13 @@ static PyObject *load(struct mapping *self, const struct vdso_field *field)
 static PyObject *reader_getattro(PyObject *object, PyObject *name)
 {
 	struct reader *self = (struct reader *)object;
-	const struct vdso_field *field = vdso_place_find(self->places, self->mask, name);
+	const struct vdso_field *field;
 	PyObject *ret;
 
+	/* Not by way of a bound method, which would have to be made for each call. */
+	if (name == self->name_snapshot)
+		return Py_NewRef(self->snapshot);
+	field = vdso_place_find(self->places, self->mask, name);
 	if (field != NULL) {
 		/* The first try of load(), which nearly always is the last. */
 		uint64_t head = atomic_load_explicit(&self->window.header->head, memory_order_acquire), word;
@@ -262,9 +267,6 @@ static PyObject *reader_getattro(PyObject *object, PyObject *name)
 		}
 		return load(self->mapping, field);
 	}
-	/* Not by way of a bound method, which would have to be made for each call. */
-	if (name == self->name_snapshot)
-		return Py_NewRef((PyObject *)self->mapping);
 	ret = PyObject_GenericGetAttr(object, name);
 	if (ret != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
 		return ret;
@@ -419,11 +421,6 @@ static PyObject *reader_address(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyLong_FromVoidPtr((void *)(uintptr_t)header_of(object));
 }
-
-PyDoc_STRVAR(snapshot_doc,
-	     "snapshot()\n--\n\n"
-	     "One whole record of the newest version.\n\n"
-	     "PageNeverWritten; PageLapped: the publisher went round all slots during each of many tries.");
 
 /* For dir() and help(): attributes of an instance go by reader_getattro(). */
 static PyObject *reader_snapshot(PyObject *object, PyObject *Py_UNUSED(none))
