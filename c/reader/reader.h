@@ -83,7 +83,10 @@ int vdso_reader_bytes_at(size_t index, void *out, size_t capacity, vdso_page_ptr
 size_t vdso_reader_text(char *out, size_t size, vdso_page_ptr page, uint32_t offset, uint32_t length);
 size_t vdso_reader_text_at(size_t index, char *out, size_t size, vdso_page_ptr page, uint64_t place, uint64_t row);
 
-/* The whole record in the file's own layout: `size` bytes, the C struct's, any alignment will do. `out` is left alone unless the answer is OK. */
+/*
+ * The whole record in the file's own layout: `size` bytes, the C struct's, to any alignment. What LAPPED leaves in `out` is
+ * no record; other answers leave it alone.
+ */
 int vdso_reader_snapshot(void *out, vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t size);
 
 /* The same for a caller that says for which layout it was built, and wants the version too (unless NULL). */
