@@ -24,6 +24,16 @@ KEYWORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# Beginnings of C library functions: the page `sem` would export a sem_wait() of its own, and whoever is
+# linked with it would wait there.
+C_LIBRARY = frozenset(
+    """
+    aio argp argz atomic call clnt clock cnd dl envz epoll error ether eventfd fanotify getopt if inet
+    inotify io key memfd mq mtx obstack pidfd pkey posix process pthread quick_exit res sched sem shm
+    signalfd svc thrd timer timerfd tss xdr
+    """.split()  # noqa: SIM905
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -55,9 +65,12 @@ class Function:
 
 
 def c_name(name: str) -> str:
-    """The page's name as the beginning of C identifiers: what no identifier can have becomes `_`."""
+    """The page's name as the beginning of C identifiers: what no identifier can have becomes `_`.
+
+    With `page_` in front where it would begin with a digit, or as the C library's own.
+    """
     word = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
-    return word if word and not word[0].isdigit() else f"page_{word}"
+    return f"page_{word}" if not word or word[0].isdigit() or word in C_LIBRARY else word
 
 
 def unique_members(names: Sequence[str]) -> dict[str, str]:

@@ -104,6 +104,8 @@ def test_c_names() -> None:
     assert c_name("quotes") == "quotes"
     assert c_name("web-flags") == "web_flags"
     assert c_name("2fa") == "page_2fa"
+    assert c_name("sem") == "page_sem"  # or there would be a sem_wait() that is not the C library's
+    assert c_name("clock") == "page_clock"
     assert c_name("") == "page_"
 
 

@@ -40,6 +40,7 @@ USE = """\
 #include <stdio.h>
 #include "everything.h"
 #include "short.h"
+#include "shm.h"
 #include "everything.h"
 int main(void)
 {
@@ -72,7 +73,7 @@ PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("headers")
-    for name, layout in (("everything", EVERYTHING), ("short", SHORT)):
+    for name, layout in (("everything", EVERYTHING), ("short", SHORT), ("shm", SHORT)):
         (directory / f"{name}.h").write_text(header(layout, name, f'/run/"odd" path\\{name}.so'))
     (directory / "use.c").write_text(USE % EVERYTHING.size)
     return directory
