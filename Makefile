@@ -94,8 +94,9 @@ bench: build
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/look.py
 	$(BIN)/python benchmarks/live_library.py
+	$(BIN)/python benchmarks/pages.py
 
-# What reads images, cores and kernels, fed with whatever gets further in it. The corpus stays, and is out of git.
+# What reads images, cores, kernels and pages, fed with whatever gets further in it. The corpus stays, and is out of git.
 FUZZ_SECONDS ?= 60
 
 $(VENV)/fuzz: pyproject.toml | $(VENV)/made
@@ -105,6 +106,7 @@ fuzz: build tools $(VENV)/fuzz
 	mkdir -p build/fuzz
 	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz/image.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 		-rss_limit_mb=1500 -max_len=20000 -print_final_stats=1
+	cd build/fuzz && ../../$(BIN)/python ../../tests/fuzz/page.py -max_total_time=$(FUZZ_SECONDS) -timeout=10
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
