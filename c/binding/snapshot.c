@@ -28,6 +28,12 @@ static PyObject *load(struct vdso_snapshot *self, const struct vdso_field *field
 {
 	const char *at = self->data + field->offset;
 
+	if (field->number && field->kind == VDSO_F64) { /* as most numbers are */
+		double number;
+
+		memcpy(&number, at, sizeof(number));
+		return PyFloat_FromDouble(number);
+	}
 	return field->number ? vdso_number_load(field->kind, at) : vdso_field_load(self->record, field, at, self->version);
 }
 
@@ -79,13 +85,14 @@ PyDoc_STRVAR(astuple_doc, "astuple()\n--\n\nThe fields in their order; nested re
 static PyObject *snapshot_astuple(PyObject *object, PyObject *Py_UNUSED(none))
 {
 	struct vdso_snapshot *self = (struct vdso_snapshot *)object;
-	PyObject *ret = PyTuple_New(self->record->count);
+	const struct vdso_field *fields = self->record->fields;
+	const Py_ssize_t count = self->record->count;
+	PyObject *ret = PyTuple_New(count);
 
-	for (uint32_t i = 0; ret != NULL && i < self->record->count; i++) {
-		const struct vdso_field *field = &self->record->fields[i];
-		PyObject *value = load(self, field);
+	for (Py_ssize_t i = 0; ret != NULL && i < count; i++) {
+		PyObject *value = load(self, &fields[i]);
 
-		if (field->kind == VDSO_RECORD)
+		if (fields[i].kind == VDSO_RECORD)
 			value = unfold(value, snapshot_astuple);
 		if (value == NULL)
 			Py_CLEAR(ret);
@@ -165,13 +172,15 @@ static PyType_Spec astuple_spec = {
 static PyObject *snapshot_getattro(PyObject *object, PyObject *name)
 {
 	struct vdso_snapshot *self = (struct vdso_snapshot *)object;
-	const struct vdso_field *field = vdso_place_find(self->record->places, self->record->mask, name);
+	const struct vdso_field *field;
 	PyObject *ret;
 
-	if (field != NULL)
-		return load(self, field);
+	/* First: no field is called so, and what is not there is what takes longest to look for. */
 	if (name == self->record->name_astuple)
 		return astuple_new(self);
+	field = vdso_place_find(self->record->places, self->record->mask, name);
+	if (field != NULL)
+		return load(self, field);
 	ret = PyObject_GenericGetAttr(object, name);
 	if (ret != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
 		return ret;

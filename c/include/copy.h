@@ -10,7 +10,7 @@
 
 #include "protocol.h"
 
-#define VDSO_COPY_WIDE 128u /* bytes; below this the plain loop is shorter */
+#define VDSO_COPY_WIDE 64u /* bytes; below this the plain loop is shorter */
 
 /* `bytes` is a multiple of 8, and both sides are 8-aligned. */
 static inline void vdso_copy_out(void *to, const _Atomic uint64_t *from, uint64_t bytes)
