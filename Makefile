@@ -1,11 +1,11 @@
-# make demo | test | build | check | soak | bench | fuzz | clean
+# make demo | test | build | check | soak | bench | peers | fuzz | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := build
-.PHONY: build tools programs-c test test-c check soak demo bench fuzz clean FORCE
+.PHONY: build tools peers programs-c test test-c check soak demo bench fuzz clean FORCE
 .DELETE_ON_ERROR:
 # Two pips in one environment would tread on each other; ninja uses the cores all the same.
 .NOTPARALLEL:
@@ -90,11 +90,18 @@ soak: build tools programs-c
 demo: build
 	$(BIN)/python examples/demo.py
 
-bench: build
-	$(BIN)/python benchmarks/bench.py
-	$(BIN)/python benchmarks/look.py
-	$(BIN)/python benchmarks/live_library.py
-	$(BIN)/python benchmarks/pages.py
+# One by one: what has no wheel for this interpreter is left out, and the benchmark says so.
+$(VENV)/peers: pyproject.toml | $(VENV)/made
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' >$@.txt
+	while read -r peer; do $(PIP) "$$peer" || echo "not installed: $$peer"; done <$@.txt
+	@command -v redis-server >/dev/null || echo "not installed: redis-server (Debian: redis-server)"
+	touch $@
+
+peers: $(VENV)/peers
+
+# Each of them is a program; what they share is in benchmarks/measuring.
+bench: build tools peers
+	set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
 
 # What reads images, cores, kernels and pages, fed with whatever gets further in it. The corpus stays, and is out of git.
 FUZZ_SECONDS ?= 60

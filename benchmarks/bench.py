@@ -6,9 +6,7 @@ everything as JSON.
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -16,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from measuring.table import Row, machine, save, table
+from measuring.turns import Talker, compile_program, in_turns, ratios
 
 from vdso import _core
 from vdso.measure import bench as measure_bench
@@ -25,94 +25,10 @@ from vdso.measure.machine import choose_cpu
 from vdso.swap.run import IMAGE, start_keeper
 
 VDSO = [sys.executable, "-m", "vdso"]
-PROGRAMS = Path(__file__).resolve().parent / "programs"
 CLOCKS = {"REALTIME": time.CLOCK_REALTIME, "MONOTONIC": time.CLOCK_MONOTONIC}
 THOUSAND_DAYS_S = 86_400_000
 TRUE = shutil.which("true") or "/bin/true"
 READS = 20_000  # a batch: half a millisecond
-
-
-@dataclass
-class Row:
-    """One line of the table. `values`: one a round, or one a sample."""
-
-    name: str
-    asked: float | None  # at most; None: beside the others, for comparison
-    unit: str
-    values: list[float] = field(repr=False)
-    percent: int = 50  # which percentile is held against what is asked
-
-    @property
-    def measured(self) -> float:
-        return percentile(self.values, self.percent)
-
-    @property
-    def met(self) -> bool | None:
-        return None if self.asked is None else self.shown(self.measured) <= self.asked
-
-    def shown(self, value: float) -> float:
-        return round(value, {"x": 3, "ns": 1, "%": 3, "s": 2}.get(self.unit, 1))
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
-
-
-# ---- programs that answer by line ----
-
-
-class Talker:
-    """A program that is asked for a batch by a line and answers with its ns."""
-
-    def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-
-    def ask(self, line: str) -> float:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"bench: {self.process.args!r} ended with status {self.process.wait(10)}")
-        return float(answer)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
-
-
-def compile_program(name: str, directory: Path, *flags: str) -> str | None:
-    """The built program's path, None where it cannot be linked so (no static libc, say)."""
-    out = directory / f"{name}{''.join(flags)}"
-    command = [os.environ.get("CC", "cc"), "-O2", *flags, "-o", str(out), str(PROGRAMS / f"{name}.c")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return str(out) if done.returncode == 0 else None
-
-
-def in_turns(
-    one: Callable[[], float], other: Callable[[], float], rounds: int
-) -> tuple[list[float], list[float]]:
-    """(one's, other's) per round, each the mean of two batches in the order one, other, other, one."""
-    for batch in (one, other):
-        batch()
-    first, second = [], []
-    for _ in range(rounds):
-        a, b, c, d = one(), other(), other(), one()
-        first.append((a + d) / 2)
-        second.append((b + c) / 2)
-    return first, second
-
-
-def ratios(one: Callable[[], float], other: Callable[[], float], rounds: int) -> list[float]:
-    first, second = in_turns(one, other, rounds)
-    return [b / a for a, b in zip(first, second, strict=True)]
 
 
 # ---- the clocks ----
@@ -366,46 +282,6 @@ def nanoseconds(local: dict[str, Local], rounds: int) -> dict[str, float]:
     return {name: statistics.median(v) for name, v in values.items()}
 
 
-def table(rows: Sequence[Row]) -> str:
-    lines = [("", "at most", "measured", "p5 - p95", "rounds", "")]
-    for row in rows:
-        low, high = (row.shown(percentile(row.values, p)) for p in (5, 95))
-        met = {None: "", True: "met", False: "NOT MET"}[row.met]
-        asked = "" if row.asked is None else f"{row.asked:g} {row.unit}"
-        spread = f"{low} - {high}" if len(row.values) > 1 else ""
-        lines.append(
-            (row.name, asked, f"{row.shown(row.measured)} {row.unit}", spread, str(len(row.values)), met)
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(6)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i in (0, 5) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
-def machine() -> dict[str, str]:
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-    return {
-        "cpu": cpu,
-        "cpus": str(os.cpu_count()),
-        "kernel": platform.release(),
-        "clocksource": source.read_text().strip() if source.exists() else "unknown",
-        "python": platform.python_version(),
-        "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
@@ -451,29 +327,7 @@ def main() -> int:
     print(f"\n{table(rows)}\n\nns a read (REALTIME)")
     for route, ns in reads.items():
         print(f"  {route:<26} {ns:8.1f}")
-    # A hundred thousand samples say no more than their percentiles.
-    kept = [
-        row.values if len(row.values) <= 10_000 else [percentile(row.values, p) for p in range(101)]
-        for row in rows
-    ]
-    document = {
-        "machine": where,
-        "reads_ns": reads,
-        "rows": [
-            {
-                **asdict(row),
-                "values": values,
-                "count": len(row.values),
-                "measured": row.measured,
-                "met": row.met,
-            }
-            for row, values in zip(rows, kept, strict=True)
-        ],
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
-    missed = sum(row.met is False for row in rows)
-    print(f"\n{len(rows)} rows, {missed} not met; {options.out}")
+    save(options.out, where, rows, reads_ns=reads)
     return 0
 
 

@@ -1,0 +1,1 @@
+"""What the benchmarks have in common: rounds in turns, rows and their table, peers, a picture."""
