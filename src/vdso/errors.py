@@ -81,10 +81,6 @@ class BadImage(SourceError):
 class ExtraMissing(VdsoError):
     """A library that an optional part of vdso needs, and that is not installed."""
 
-
-class FileNotWritten(VdsoError):
-    """A file that was asked for cannot be written."""
-
     exit_code = 1
 
 

@@ -6,8 +6,8 @@ Only reads the command line and the page's field table; vdso.pages.header writes
 import os
 import sys
 
+from vdso.commands.output import write_file
 from vdso.commands.parser import Parser
-from vdso.errors import FileNotWritten
 
 HELP = """\
 usage: vdso header NAME [--output FILE] [--directory DIR]
@@ -27,7 +27,7 @@ exit status: 0; 1 there is no such page, it cannot be read, or the file cannot b
 
 
 def main(words: list[str]) -> int:
-    """Prints or writes the header. Raises UsageError, PageNotThere, FileNotWritten."""
+    """Prints or writes the header. Raises UsageError, PageNotThere, OutputRefused."""
     parser = Parser("header", HELP)
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--output", metavar="FILE")
@@ -46,9 +46,5 @@ def main(words: list[str]) -> int:
     if options.output is None:
         sys.stdout.write(text)
         return 0
-    try:
-        with open(options.output, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise FileNotWritten(f"{options.output}: {error.strerror}") from None
+    write_file(options.output, text)
     return 0
