@@ -64,20 +64,40 @@ void vdso_procfs_name(pid_t tid, char *ret, size_t size)
 	fclose(file);
 }
 
-uint64_t vdso_procfs_start(pid_t pid)
+/* What follows the name in a task's stat: the name may hold anything. NULL if it is gone. */
+static const char *read_stat(pid_t tid, char *line, size_t size)
 {
-	FILE *file = open_file(pid, "stat");
-	char line[1024], *after = NULL;
-	unsigned long long start = 0;
+	FILE *file = open_file(tid, "stat");
+	char *after = NULL;
 
 	if (file == NULL)
-		return 0;
-	if (fgets(line, sizeof(line), file) != NULL)
-		after = strrchr(line, ')'); /* the name may hold anything */
+		return NULL;
+	if (fgets(line, (int)size, file) != NULL)
+		after = strrchr(line, ')');
 	fclose(file);
+	return after != NULL ? after + 1 : NULL;
+}
+
+uint64_t vdso_procfs_start(pid_t pid)
+{
+	char line[1024];
+	const char *after = read_stat(pid, line, sizeof(line));
+	unsigned long long start = 0;
+
 	if (after != NULL)
-		sscanf(after + 1, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start);
+		sscanf(after, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start);
 	return start;
+}
+
+unsigned vdso_procfs_flags(pid_t tid)
+{
+	char line[1024];
+	const char *after = read_stat(tid, line, sizeof(line));
+	unsigned flags = 0;
+
+	if (after != NULL)
+		sscanf(after, "%*s %*s %*s %*s %*s %*s %u", &flags);
+	return flags;
 }
 
 uint64_t vdso_procfs_clock_inode(pid_t tid)

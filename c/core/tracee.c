@@ -11,6 +11,8 @@
 #include <sys/user.h>
 #include <unistd.h>
 
+#include "memory.h"
+
 extern const char vdso_bootstrap[] __attribute__((visibility("hidden")));
 extern const char vdso_bootstrap_end[] __attribute__((visibility("hidden")));
 
@@ -106,39 +108,6 @@ static int read_registers(pid_t tid, struct user_regs_struct *regs)
 	return iov.iov_len == sizeof(*regs) ? 0 : -ENOEXEC; /* a 32-bit program's are fewer */
 }
 
-/* Word by word: for kernels that let nobody write over what is mapped read-only by /proc/PID/mem. */
-static int poke_all(pid_t tid, const void *bytes, size_t size, uint64_t at)
-{
-	for (size_t done = 0; done < size; done += sizeof(long)) {
-		size_t part = size - done < sizeof(long) ? size - done : sizeof(long);
-		long word = 0;
-
-		errno = 0;
-		if (part < sizeof(long))
-			word = ptrace(PTRACE_PEEKDATA, tid, at + done, 0L);
-		if (errno != 0)
-			return -errno;
-		memcpy(&word, (const char *)bytes + done, part);
-		if (ptrace(PTRACE_POKEDATA, tid, at + done, word) != 0)
-			return -errno;
-	}
-	return 0;
-}
-
-static int write_all(pid_t tid, int mem, const void *bytes, size_t size, uint64_t at)
-{
-	if (pwrite(mem, bytes, size, (off_t)at) == (ssize_t)size)
-		return 0;
-	return poke_all(tid, bytes, size, at);
-}
-
-static int read_all(int mem, void *bytes, size_t size, uint64_t at)
-{
-	ssize_t got = pread(mem, bytes, size, (off_t)at);
-
-	return got == (ssize_t)size ? 0 : got < 0 ? -errno : -EFAULT;
-}
-
 /* Where the bootstrap goes, and how ours will stand. */
 static int choose_place(const struct vdso_area *area, uint64_t image, int mem, struct vdso_order *order, uint64_t *at)
 {
@@ -150,7 +119,7 @@ static int choose_place(const struct vdso_area *area, uint64_t image, int mem, s
 		order->covered = order->entry;
 		order->covered_size = size;
 		*at = order->entry;
-		return read_all(mem, order->covered_bytes, size, order->entry);
+		return vdso_memory_read(mem, order->covered_bytes, size, order->entry);
 	}
 	order->place = area->before >= VDSO_DATA_BYTES && area->image_size >= VDSO_IMAGE_BYTES ? VDSO_PLACE_MOVE
 												: VDSO_PLACE_AUXV;
@@ -198,9 +167,9 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	if (*error != 0)
 		return VDSO_SWAP_REFUSED;
 
-	mem = open_proc(tid, "mem", O_RDWR);
+	mem = vdso_memory_open(tid);
 	if (mem < 0) {
-		*error = -errno;
+		*error = mem;
 		return VDSO_SWAP_REFUSED;
 	}
 	*error = read_image_address(tid, mem, regs.rsp, &image);
@@ -209,7 +178,7 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 		return VDSO_SWAP_FOREIGN;
 	}
 	if (*error == 0 && image != 0) {
-		*error = read_all(mem, header, sizeof(header), image);
+		*error = vdso_memory_read(mem, header, sizeof(header), image);
 		if (*error == 0 && (area->image_size == 0 || memcmp(header, area->header, sizeof(header)) != 0)) {
 			close(mem);
 			return VDSO_SWAP_FOREIGN;
@@ -221,9 +190,9 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	if (*error == 0)
 		*error = choose_place(area, image, mem, &order, &at);
 	if (*error == 0)
-		*error = write_all(tid, mem, &order, sizeof(order), order_at);
+		*error = vdso_memory_write(tid, mem, &order, sizeof(order), order_at);
 	if (*error == 0)
-		*error = write_all(tid, mem, vdso_bootstrap, (size_t)(vdso_bootstrap_end - vdso_bootstrap), at);
+		*error = vdso_memory_write(tid, mem, vdso_bootstrap, (size_t)(vdso_bootstrap_end - vdso_bootstrap), at);
 	close(mem);
 	if (*error != 0)
 		return VDSO_SWAP_REFUSED;
@@ -244,11 +213,11 @@ void vdso_tracee_refuse(pid_t tid)
 	static const uint8_t leave_32[] = {0xb8, 252, 0, 0, 0, 0xbb, VDSO_STRICT_STATUS, 0, 0, 0, 0xcd, 0x80};
 	struct user_regs_struct regs; /* PTRACE_GETREGS shows a 32-bit program's in the same form */
 	bool is_64 = read_registers(tid, &regs) == 0;
-	int mem = open_proc(tid, "mem", O_RDWR);
+	int mem = vdso_memory_open(tid);
 
 	_Static_assert(sizeof(leave_64) == sizeof(leave_32), "one size");
 	if (mem < 0 || ptrace(PTRACE_GETREGS, tid, 0L, &regs) != 0 ||
-	    write_all(tid, mem, is_64 ? leave_64 : leave_32, sizeof(leave_64), regs.rip) != 0)
+	    vdso_memory_write(tid, mem, is_64 ? leave_64 : leave_32, sizeof(leave_64), regs.rip) != 0)
 		kill(tid, SIGKILL);
 	if (mem >= 0)
 		close(mem);

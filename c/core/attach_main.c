@@ -1,0 +1,57 @@
+/*
+ * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
+ * of NAME=NUMBER, in the order of struct vdso_attach_report.
+ *
+ *   vdso-attach attach PID --clock FD --image FD [--flags N] [--timeout-ms N]
+ *   vdso-attach detach PID [--timeout-ms N]
+ *
+ * A program of its own, since it needs the kernel's image as the kernel gives it, waits for every child that it has, and
+ * must be small: it is forked for each try. Status 0: it has said what came of it.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attach.h"
+
+static int usage(void)
+{
+	fprintf(stderr, "vdso-attach: for vdso's own use\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1};
+	struct vdso_attach_report report;
+
+	if (argc < 3)
+		return usage();
+	order.detach = strcmp(argv[1], "detach") == 0;
+	order.pid = atoi(argv[2]);
+	for (int i = 3; i + 1 < argc; i += 2) {
+		unsigned long long number = strtoull(argv[i + 1], NULL, 10);
+
+		if (strcmp(argv[i], "--clock") == 0)
+			order.clock_fd = (int)number;
+		else if (strcmp(argv[i], "--image") == 0)
+			order.image_fd = (int)number;
+		else if (strcmp(argv[i], "--flags") == 0)
+			order.flags = number;
+		else if (strcmp(argv[i], "--timeout-ms") == 0)
+			order.timeout_ns = number * 1000000u;
+		else
+			return usage();
+	}
+	if (order.pid <= 0 || (!order.detach && (order.clock_fd < 0 || order.image_fd < 0)))
+		return usage();
+	signal(SIGPIPE, SIG_IGN);
+	vdso_attach(&order, &report);
+	printf("outcome=%" PRId32 " error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32
+	       " stood_ns=%" PRIu64 " longest_ns=%" PRIu64 "\n",
+	       report.outcome, report.error, report.other, report.threads, report.tries, report.state, report.stood_ns,
+	       report.longest_ns);
+	return 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * Jumps in the place of single instructions of a function of the kernel's image: where one can stand, the code that it leads
+ * to, and the copy of the function's beginning by which the rest stays reachable. Computes bytes, and touches no process.
+ *
+ * The jump replaces exactly one instruction of five bytes or more. Nothing stands, returns or branches into the middle of an
+ * instruction, so whoever was interrupted anywhere in the function, in however many signal frames, goes on rightly whether
+ * the jump is there or not: no thread has to be stepped away, and no stack looked through.
+ */
+#ifndef VDSO_CORE_DETOUR_H
+#define VDSO_CORE_DETOUR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VDSO_JUMP_BYTES 5u
+#define VDSO_DETOUR_MAX 192u /* bytes of code that one site takes, at the most */
+
+struct vdso_site {
+	uint32_t entry;  /* of the function, from the image's first byte */
+	uint32_t at;     /* of the instruction that is replaced */
+	uint8_t length;  /* its length */
+	uint8_t undo_size;
+	uint8_t undo[40]; /* brings registers and stack back to what they were at the entry */
+};
+
+/* False: this function has no place for a jump. `image` is the kernel's own, unchanged; `size` what is mapped of it. */
+bool vdso_site_find(const uint8_t *image, size_t size, uint32_t entry, struct vdso_site *ret);
+
+/* Where the two pieces of a site's code begin, from the first byte that vdso_site_emit() writes. */
+struct vdso_detour {
+	uint32_t kernel; /* what to call for the kernel's own function */
+	uint32_t ours;   /* what the jump leads to */
+	uint32_t size;
+};
+
+/*
+ * Writes both pieces to `code` (VDSO_DETOUR_MAX bytes), to run at address `at` beside an image at address `image_at`;
+ * `function` is where the jump ends. False: out of a jump's reach.
+ */
+bool vdso_site_emit(const struct vdso_site *site, const uint8_t *image, uint64_t image_at, uint64_t function, uint64_t at,
+		    uint8_t *code, struct vdso_detour *ret);
+
+/* The instruction that stands at `from` and jumps to `to`, with what it leaves of the old one as it was. */
+bool vdso_site_jump(uint64_t from, uint64_t to, uint8_t ret[VDSO_JUMP_BYTES]);
+
+#endif

@@ -1,0 +1,301 @@
+#include "inject.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <unistd.h>
+
+#include "attachment.h"
+#include "memory.h"
+#include "procfs.h"
+
+#ifndef PTRACE_O_SUSPEND_SECCOMP
+#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
+#endif
+#define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
+#define SIGNALS_BYTES 8L
+#define NO_CALL UINT64_MAX /* orig_rax outside a system call */
+
+/* What the kernel puts into rax while it has not made up its mind between a restart and EINTR. */
+enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART_BLOCK = -516 };
+#define NR_RESTART_SYSCALL 219
+
+extern const char vdso_injected[] __attribute__((visibility("hidden")));
+extern const char vdso_injected_end[] __attribute__((visibility("hidden")));
+
+struct rseq_configuration {
+	uint64_t area;
+	uint32_t size;
+	uint32_t signature;
+	uint32_t flags;
+	uint32_t pad;
+};
+
+struct rseq_section {
+	uint32_t version;
+	uint32_t flags;
+	uint64_t start;
+	uint64_t length;
+	uint64_t abort;
+};
+
+static int get_registers(pid_t tid, struct user_regs_struct *ret)
+{
+	struct iovec iov = {ret, sizeof(*ret)};
+
+	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0)
+		return -errno;
+	return iov.iov_len == sizeof(*ret) ? 0 : -ENOEXEC;
+}
+
+static int set_registers(pid_t tid, const struct user_regs_struct *regs)
+{
+	struct iovec iov = {(void *)regs, sizeof(*regs)};
+
+	return ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov) == 0 ? 0 : -errno;
+}
+
+/*
+ * Where a thread that stands in a restartable sequence (rseq) goes on, 0 if it stands in none. The kernel looks at the
+ * instruction pointer when a thread returns from being interrupted, and would find ours: it must not be brought back into a
+ * sequence that the kernel has missed.
+ */
+static uint64_t rseq_abort(pid_t tid, int mem, uint64_t rip)
+{
+	struct rseq_configuration c;
+	struct rseq_section section;
+	uint64_t at;
+
+	if (ptrace((enum __ptrace_request)GET_RSEQ_CONFIGURATION, tid, sizeof(c), &c) != sizeof(c) || c.area == 0)
+		return 0;
+	if (vdso_memory_read(mem, &at, sizeof(at), c.area + 8) != 0 || at == 0 ||
+	    vdso_memory_read(mem, &section, sizeof(section), at) != 0)
+		return 0;
+	return rip - section.start < section.length ? section.abort : 0;
+}
+
+/* The thread that loses least by being used: best one outside of any system call, whose registers are all there is to it. */
+static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struct *regs)
+{
+	struct vdso_thread *best = NULL;
+	int best_rank = 3;
+
+	for (size_t i = 0; i < in->threads->count && best_rank > 0; i++) {
+		struct vdso_thread *thread = &in->threads->thread[i];
+		struct user_regs_struct r;
+		int rank = 0;
+
+		if (!thread->stopped || thread->gone || get_registers(thread->tid, &r) != 0)
+			continue;
+		if (r.orig_rax != NO_CALL)
+			rank = 1;
+		else if (rseq_abort(thread->tid, in->mem, r.rip) != 0)
+			rank = 2;
+		if (rank < best_rank) {
+			best = thread;
+			best_rank = rank;
+			*regs = r;
+		}
+	}
+	return best;
+}
+
+/* What the thread goes back with should nobody put it back. The kernel's own way is better: it knows about signals. */
+static void fill_registers(struct vdso_injection *data, const struct user_regs_struct *r)
+{
+	const uint64_t reg[VDSO_INJ_REGISTER_COUNT] = {r->rax, r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->rsp,
+						       r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
+	int64_t result = (int64_t)r->rax;
+
+	memcpy(data->reg, reg, sizeof(reg));
+	data->rip = r->rip;
+	data->flags = r->eflags;
+	if (r->orig_rax == NO_CALL)
+		return;
+	if (result == RESTART_SYS || result == RESTART_NOINTR || result == RESTART_NOHAND || result == RESTART_BLOCK) {
+		data->reg[0] = result == RESTART_BLOCK ? NR_RESTART_SYSCALL : r->orig_rax;
+		data->rip -= 2; /* the length of the syscall instruction */
+	}
+}
+
+static void fill_scratch(struct vdso_scratch *s, uint64_t at)
+{
+	s->poll_events = 1; /* POLLIN */
+	s->patience_nsec = VDSO_INJ_PATIENCE_NS;
+	s->message_vector = at + offsetof(struct vdso_scratch, vector_at);
+	s->message_vectors = 1;
+	s->message_control = at + offsetof(struct vdso_scratch, control_size);
+	s->message_control_size = CMSG_LEN(2 * sizeof(int));
+	s->vector_at = at + offsetof(struct vdso_scratch, byte);
+	s->vector_size = 1;
+}
+
+/*
+ * A filter of the process's own sees our calls, and may end the process for them. With CAP_SYS_ADMIN it is suspended for the
+ * thread that makes them. Without, those filters are taken for harmless that this process runs under as well: a container's.
+ */
+static bool may_call(pid_t tid)
+{
+	if (vdso_procfs_number(tid, "Seccomp:") == 0)
+		return true;
+	if (ptrace(PTRACE_SETOPTIONS, tid, 0L, (long)PTRACE_O_SUSPEND_SECCOMP) == 0)
+		return true;
+	return vdso_procfs_number(tid, "Seccomp:") == 2 &&
+	       vdso_procfs_number(tid, "Seccomp_filters:") == vdso_procfs_number(getpid(), "Seccomp_filters:") &&
+	       vdso_procfs_number(getpid(), "Seccomp_filters:") > 0;
+}
+
+/* Until the injected code says another state than that, or the time has come. */
+static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until_ns)
+{
+	uint64_t at = in->region + VDSO_SCRATCH_AT;
+	int32_t now = state;
+
+	while (vdso_memory_read(in->mem, &now, sizeof(now), at) != 0 || now == state) {
+		if (vdso_threads_now_ns() >= until_ns)
+			return state;
+		now = state;
+		sched_yield();
+	}
+	return now;
+}
+
+/* Both descriptors in one message on the socket that the process offers. */
+static int send_descriptors(struct vdso_inject *in)
+{
+	uint64_t at = in->region + VDSO_SCRATCH_AT + offsetof(struct vdso_scratch, offered) + sizeof(int32_t);
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(2 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	const int fds[2] = {in->image_fd, in->clock_fd};
+	struct iovec iov = {(char *)"", 1};
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	int pidfd, there, fd, error;
+
+	error = vdso_memory_read(in->mem, &there, sizeof(there), at);
+	if (error != 0)
+		return error;
+	pidfd = (int)syscall(SYS_pidfd_open, in->threads->pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	fd = (int)syscall(SYS_pidfd_getfd, pidfd, there, 0);
+	error = fd < 0 ? -errno : 0;
+	close(pidfd);
+	if (error != 0)
+		return error;
+	memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
+	if (sendmsg(fd, &message, MSG_NOSIGNAL) != 1)
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+/* Brings the thread back to where it was. False: it has gone back by itself, since we were too slow. */
+static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thread *thread, const struct user_regs_struct *before,
+					 uint64_t mask, int32_t state)
+{
+	struct user_regs_struct now;
+
+	ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
+	if (vdso_threads_await(in->threads, thread, in->until_ns) != 0 || get_registers(thread->tid, &now) != 0)
+		return VDSO_INJECT_LATE;
+	if (now.rip - in->at >= (uint64_t)(vdso_injected_end - vdso_injected))
+		return VDSO_INJECT_LATE;
+	ptrace(PTRACE_SETOPTIONS, thread->tid, 0L, 0L);
+	if (set_registers(thread->tid, before) != 0 || ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &mask) != 0) {
+		in->error = -errno;
+		return VDSO_INJECT_FAILED;
+	}
+	if (state == VDSO_INJ_DONE)
+		return VDSO_INJECT_DONE;
+	if (state < 0) {
+		in->error = state;
+		if (vdso_memory_read(in->mem, &in->step, sizeof(in->step), in->region + VDSO_SCRATCH_AT + VDSO_SCR_STEP) != 0)
+			in->step = 0;
+		return VDSO_INJECT_CALL_FAILED;
+	}
+	if (state == 0 && (int32_t)now.r13 < 0 && now.r14 == VDSO_STEP_REGION) {
+		in->error = (int32_t)now.r13;
+		in->step = VDSO_STEP_REGION;
+		return VDSO_INJECT_CALL_FAILED;
+	}
+	return in->error != 0 ? VDSO_INJECT_FAILED : VDSO_INJECT_LATE;
+}
+
+enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
+{
+	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
+	struct user_regs_struct before, regs;
+	struct vdso_injection data = {.region = in->region, .fresh = in->fresh};
+	enum vdso_inject_outcome outcome;
+	uint8_t saved[2048], bytes[2048];
+	struct vdso_thread *thread;
+	uint64_t all = UINT64_MAX, abort;
+	uint32_t none = 0;
+	int32_t state;
+
+	in->error = in->step = 0;
+	if (size > in->room || size > sizeof(bytes))
+		return VDSO_INJECT_NO_ROOM;
+	thread = choose(in, &before);
+	if (thread == NULL)
+		return VDSO_INJECT_LATE;
+	in->tid = thread->tid;
+	if (!may_call(thread->tid))
+		return VDSO_INJECT_SECCOMP;
+	abort = before.orig_rax == NO_CALL ? rseq_abort(thread->tid, in->mem, before.rip) : 0;
+	if (abort != 0)
+		before.rip = abort;
+	if (ptrace(PTRACE_GETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask) != 0)
+		in->error = -errno;
+	if (in->error == 0)
+		in->error = vdso_memory_read(in->mem, saved, size, in->at);
+	if (in->error == 0 && !in->fresh) /* what the last time has left */
+		in->error = vdso_memory_write(thread->tid, in->mem, &none, sizeof(none), in->region + VDSO_SCRATCH_AT);
+	if (in->error != 0)
+		return VDSO_INJECT_FAILED;
+
+	fill_registers(&data, &before);
+	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
+	memcpy(bytes, vdso_injected, code);
+	memcpy(bytes + code, &data, sizeof(data));
+	in->error = vdso_memory_write(thread->tid, in->mem, bytes, size, in->at);
+	if (in->error == 0 && ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &all) != 0)
+		in->error = -errno;
+	regs = before;
+	regs.rip = in->at;
+	regs.orig_rax = NO_CALL; /* nothing is to be restarted on the way */
+	if (in->error == 0)
+		in->error = set_registers(thread->tid, &regs);
+	if (in->error != 0) {
+		ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask);
+		vdso_memory_write(thread->tid, in->mem, saved, size, in->at);
+		return VDSO_INJECT_FAILED;
+	}
+	thread->stopped = false;
+	ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
+
+	/* Well before it would go back by itself. */
+	state = await_state(in, 0, vdso_threads_now_ns() + VDSO_INJ_PATIENCE_NS / 2);
+	if (state == VDSO_INJ_OFFERS) {
+		in->error = send_descriptors(in);
+		if (in->error == 0)
+			state = await_state(in, VDSO_INJ_OFFERS, vdso_threads_now_ns() + VDSO_INJ_PATIENCE_NS / 2);
+		else /* it waits for them until it gives up, and closes what it has opened */
+			await_state(in, VDSO_INJ_OFFERS, vdso_threads_now_ns() + 2 * VDSO_INJ_PATIENCE_NS);
+	}
+	outcome = put_back(in, thread, &before, data.mask, state);
+	if (thread->stopped)
+		vdso_memory_write(thread->tid, in->mem, saved, size, in->at);
+	return outcome;
+}

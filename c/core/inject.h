@@ -1,0 +1,39 @@
+/* The one run of injected code (injected.S) in a process whose threads all stand still: maps the region in it. */
+#ifndef VDSO_CORE_INJECT_H
+#define VDSO_CORE_INJECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "threads.h"
+
+#define VDSO_INJECT_LARGEST_INSTRUCTION 16u
+
+struct vdso_inject {
+	struct vdso_threads *threads; /* all stopped, and stopped again afterwards */
+	int mem;
+	uint64_t region;
+	bool fresh;    /* nothing of the region is mapped yet; else the clock page alone is replaced */
+	uint64_t at;   /* of bytes in an executable mapping that nobody needs; they are put back */
+	uint64_t room; /* and how many */
+	int image_fd;
+	int clock_fd;
+	uint64_t until_ns; /* by when it has to be done */
+	pid_t tid;         /* -> the thread that ran it */
+	int error;         /* -> a negative errno */
+	int step;          /* -> VDSO_STEP_*, of a call inside the process that failed */
+};
+
+enum vdso_inject_outcome {
+	VDSO_INJECT_DONE,
+	VDSO_INJECT_LATE,        /* not done by then */
+	VDSO_INJECT_NO_ROOM,
+	VDSO_INJECT_SECCOMP,     /* a filter of the process's own may end it for our calls */
+	VDSO_INJECT_CALL_FAILED, /* error, step */
+	VDSO_INJECT_FAILED,      /* error */
+};
+
+enum vdso_inject_outcome vdso_inject(struct vdso_inject *inject);
+
+#endif

@@ -1,0 +1,226 @@
+/*
+ * Runs once inside a process that is being attached to, on one of its threads, all others standing still: maps the region
+ * and receives the descriptors. Copied into the unused tail of the kernel's image, with a struct vdso_injection right behind
+ * it; uses no stack, whose size is the program's business (a goroutine's may be full), and is never interrupted, since all
+ * signals are blocked.
+ *
+ * When it has come to its end it waits for the tracer to put the thread back. If none does, the tracer has died: it unmaps
+ * what it mapped and goes back by itself. No jump leads to the region before that.
+ */
+#include "attachment.h"
+
+#define NR_close 3
+#define NR_mmap 9
+#define NR_mprotect 10
+#define NR_munmap 11
+#define NR_rt_sigprocmask 14
+#define NR_recvmsg 47
+#define NR_socketpair 53
+#define NR_ppoll 271
+
+#define DATA(offset) (vdso_injected_end + (offset))(%rip)
+#define REG(index) DATA(VDSO_INJ_REGISTERS + 8 * (index))
+
+	.section .rodata
+	.balign 8
+	.globl vdso_injected
+	.globl vdso_injected_end
+	.hidden vdso_injected
+	.hidden vdso_injected_end
+
+/* r12 region, r15 scratch, ebx image's descriptor, ebp clock page's, r13d result, r14d step */
+vdso_injected:
+	cld
+	movq DATA(VDSO_INJ_REGION), %r12
+	leaq VDSO_SCRATCH_AT(%r12), %r15
+	movl $-1, %ebx
+	movl $-1, %ebp
+	cmpq $0, DATA(VDSO_INJ_FRESH)
+	je 1f
+
+	movl $VDSO_STEP_REGION, %r14d
+	movl $NR_mmap, %eax
+	movq %r12, %rdi
+	movl $VDSO_REGION_BYTES, %esi
+	movl $3, %edx /* PROT_READ | PROT_WRITE */
+	movl $0x100022, %r10d /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE */
+	movq $-1, %r8
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq %r12, %rax
+	je 1f
+	cmpq $-4096, %rax
+	ja .Lwait /* nothing is there; r13 and r14 say why */
+	/* A kernel before 4.17 takes the address for a wish. */
+	movq %rax, %rdi
+	movl $VDSO_REGION_BYTES, %esi
+	movl $NR_munmap, %eax
+	syscall
+	movl $-17, %r13d /* EEXIST */
+	jmp .Lwait
+
+1:	movq %r15, %rdi
+	leaq DATA(VDSO_INJ_SCRATCH), %rsi
+	movl $VDSO_SCR_BYTES, %ecx
+	rep movsb
+
+	movl $VDSO_STEP_SOCKET, %r14d
+	movl $NR_socketpair, %eax
+	movl $1, %edi /* AF_UNIX */
+	movl $0x80005, %esi /* SOCK_SEQPACKET | SOCK_CLOEXEC */
+	xorl %edx, %edx
+	leaq VDSO_SCR_OFFERED(%r15), %r10
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	jnz .Lsay
+	movl VDSO_SCR_OFFERED(%r15), %eax
+	movl %eax, VDSO_SCR_POLL(%r15)
+	movl $VDSO_INJ_OFFERS, VDSO_SCR_STATE(%r15)
+
+	movl $VDSO_STEP_RECEIVE, %r14d
+	movl $NR_ppoll, %eax
+	leaq VDSO_SCR_POLL(%r15), %rdi
+	movl $1, %esi
+	leaq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_PATIENCE), %rdx
+	xorl %r10d, %r10d
+	movl $8, %r8d
+	syscall
+	movl $-110, %r13d /* ETIMEDOUT */
+	cmpl $1, %eax
+	jne .Lclose
+	movl $NR_recvmsg, %eax
+	movl VDSO_SCR_OFFERED(%r15), %edi
+	leaq VDSO_SCR_MESSAGE(%r15), %rsi
+	movl $0x40000040, %edx /* MSG_CMSG_CLOEXEC | MSG_DONTWAIT */
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	js .Lclose
+	movl $-71, %r13d /* EPROTO: the descriptors did not come with it */
+	cmpq $24, VDSO_SCR_CONTROL(%r15)
+	jne .Lclose
+	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
+	movl VDSO_SCR_CONTROL + 20(%r15), %ebp
+
+	movl $VDSO_STEP_CLOCK, %r14d
+	movl $NR_mmap, %eax
+	movq %r12, %rdi
+	movl $VDSO_CLOCK_BYTES, %esi
+	movl $1, %edx /* PROT_READ */
+	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
+	movl %ebp, %r8d
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lclose
+	cmpq $0, DATA(VDSO_INJ_FRESH)
+	je 2f
+
+	movl $VDSO_STEP_IMAGE, %r14d
+	movl $NR_mmap, %eax
+	leaq VDSO_DATA_BYTES(%r12), %rdi
+	movl $VDSO_IMAGE_BYTES, %esi
+	movl $5, %edx /* PROT_READ | PROT_EXEC */
+	movl $0x12, %r10d /* MAP_PRIVATE | MAP_FIXED */
+	movl %ebx, %r8d
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lclose
+
+	movl $VDSO_STEP_DETOURS, %r14d
+	movl $NR_mmap, %eax
+	leaq VDSO_DETOURS_AT(%r12), %rdi
+	movl $VDSO_PAGE_BYTES, %esi
+	movl $5, %edx
+	movl $0x32, %r10d /* MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS */
+	movq $-1, %r8
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lclose
+
+	movl $VDSO_STEP_SEAL, %r14d
+	movl $NR_mprotect, %eax
+	leaq VDSO_CLOCK_BYTES(%r12), %rdi
+	movl $VDSO_PAGE_BYTES, %esi
+	movl $1, %edx
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	jnz .Lclose
+
+2:	movl $VDSO_INJ_DONE, %r13d
+
+.Lclose:
+	movl %ebx, %edi
+	movl $NR_close, %eax
+	syscall
+	movl %ebp, %edi
+	movl $NR_close, %eax
+	syscall
+	movl VDSO_SCR_OFFERED(%r15), %edi
+	movl $NR_close, %eax
+	syscall
+	movl VDSO_SCR_OFFERED + 4(%r15), %edi
+	movl $NR_close, %eax
+	syscall
+
+.Lsay:
+	movl %r14d, VDSO_SCR_STEP(%r15)
+	movl %r13d, VDSO_SCR_STATE(%r15)
+
+.Lwait:
+	movl $NR_ppoll, %eax
+	xorl %edi, %edi
+	xorl %esi, %esi
+	leaq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_PATIENCE), %rdx /* where the kernel cannot write what is left of it */
+	xorl %r10d, %r10d
+	movl $8, %r8d
+	syscall
+
+	/* Nobody has come. What is in use may not go, and a region that was there before may be. */
+	cmpq $0, DATA(VDSO_INJ_FRESH)
+	je 3f
+	cmpl $VDSO_STEP_REGION, %r14d
+	je 3f
+	movl $NR_munmap, %eax
+	movq %r12, %rdi
+	movl $VDSO_REGION_BYTES, %esi
+	syscall
+
+	/* The flags outlive a system call. Signals come in behind it, and find the program's own stack. */
+3:	leaq DATA(VDSO_INJ_FLAGS), %rsp
+	popfq
+	movq REG(7), %rsp
+	movl $NR_rt_sigprocmask, %eax
+	movl $2, %edi /* SIG_SETMASK */
+	leaq DATA(VDSO_INJ_MASK), %rsi
+	movl $0, %edx
+	movl $8, %r10d
+	syscall
+	movq REG(0), %rax
+	movq REG(1), %rbx
+	movq REG(2), %rcx
+	movq REG(3), %rdx
+	movq REG(4), %rsi
+	movq REG(5), %rdi
+	movq REG(6), %rbp
+	movq REG(8), %r8
+	movq REG(9), %r9
+	movq REG(10), %r10
+	movq REG(11), %r11
+	movq REG(12), %r12
+	movq REG(13), %r13
+	movq REG(14), %r14
+	movq REG(15), %r15
+	jmp *DATA(VDSO_INJ_RIP)
+	.balign 8
+vdso_injected_end:
+
+	.section .note.GNU-stack, "", @progbits

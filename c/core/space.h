@@ -1,0 +1,32 @@
+/* The address space of another process, by its /proc/PID/maps: where the kernel's image is, what of ours is there, and room. */
+#ifndef VDSO_CORE_SPACE_H
+#define VDSO_CORE_SPACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define VDSO_SPACE_REGIONS 16u
+
+struct vdso_region {
+	uint64_t at;     /* the clock page's first byte; the rest as in attachment.h, or what a swap at exec leaves */
+	uint64_t device; /* of the clock page's file */
+	uint64_t inode;
+	bool attached; /* laid out as attaching does it: detours and scratch page follow the image */
+};
+
+struct vdso_space {
+	uint64_t image; /* the kernel's, 0 if there is none */
+	uint64_t image_end;
+	uint64_t room; /* VDSO_REGION_BYTES that are free, in a jump's reach of the image; 0 if there are none */
+	uint32_t regions;
+	struct vdso_region region[VDSO_SPACE_REGIONS];
+};
+
+/* Of a task, which must not have ended. `avoid`: where there was room before, and is not. 0 or a negative errno. */
+int vdso_space_read(pid_t tid, uint64_t avoid, struct vdso_space *ret);
+
+/* This process's own. 0 or a negative errno. */
+int vdso_space_read_own(struct vdso_space *ret);
+
+#endif

@@ -1,0 +1,199 @@
+#include "threads.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "procfs.h"
+
+#define EVENT_OF(status) ((unsigned)(status) >> 16)
+#define EVENT_STOP 128u /* PTRACE_EVENT_STOP, which older headers lack */
+#define NS_PER_S UINT64_C(1000000000)
+
+/* Of the kernel's flags in /proc/TID/stat: threads that run in the kernel on the process's behalf, as io_uring's do. They run
+ * nothing of the program's, and cannot be traced. */
+#define PF_IO_WORKER 0x10u
+#define PF_USER_WORKER 0x4000u
+
+uint64_t vdso_threads_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static struct vdso_thread *find(struct vdso_threads *t, pid_t tid)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->thread[i].tid == tid && !t->thread[i].gone)
+			return &t->thread[i];
+	return NULL;
+}
+
+static int add(struct vdso_threads *t, pid_t tid)
+{
+	if (t->count == t->room) {
+		size_t room = t->room * 2 + 64;
+		void *more = realloc(t->thread, room * sizeof(*t->thread));
+
+		if (more == NULL)
+			return -ENOMEM;
+		t->thread = more;
+		t->room = room;
+	}
+	t->thread[t->count++] = (struct vdso_thread){.tid = tid};
+	return 0;
+}
+
+static int seize(struct vdso_threads *t, pid_t tid)
+{
+	if (ptrace(PTRACE_SEIZE, tid, 0L, 0L) == 0)
+		return add(t, tid);
+	if (errno == ESRCH)
+		return 0;
+	if (errno == EPERM && vdso_procfs_state(tid) == 'Z') /* a leader that has ended before its threads */
+		return 0;
+	return errno == EPERM && (vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0 ? 0 : -errno;
+}
+
+/* Seizes those that are not yet, and interrupts them. How many there were, or a negative errno. */
+static int take_new(struct vdso_threads *t)
+{
+	size_t before = t->count;
+	struct dirent *entry;
+	char path[32];
+	int error = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)t->pid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (error == 0 && (entry = readdir(dir)) != NULL) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (tid > 0 && find(t, tid) == NULL)
+			error = seize(t, tid);
+	}
+	closedir(dir);
+	if (error != 0)
+		return error;
+	if (t->since_ns == 0 && t->count != 0)
+		t->since_ns = vdso_threads_now_ns();
+	for (size_t i = before; i < t->count; i++)
+		ptrace(PTRACE_INTERRUPT, t->thread[i].tid, 0L, 0L);
+	return (int)(t->count - before);
+}
+
+static void take_status(struct vdso_threads *t, pid_t tid, int status)
+{
+	struct vdso_thread *thread = find(t, tid);
+
+	if (thread == NULL)
+		return;
+	if (!WIFSTOPPED(status))
+		thread->gone = true;
+	else if (EVENT_OF(status) == EVENT_STOP)
+		thread->stopped = true;
+	else if (EVENT_OF(status) == 0)
+		/* A signal on its way to the program. It is taken, and the interruption is still to come: whoever is let go
+		 * with a signal in hand could not be made to do anything for us without losing it. */
+		ptrace(PTRACE_CONT, tid, 0L, (long)WSTOPSIG(status));
+	else
+		ptrace(PTRACE_CONT, tid, 0L, 0L);
+}
+
+/* Takes what there is to report, and waits for it if there is nothing. False: that time has come. */
+static bool reap(struct vdso_threads *t, uint64_t until_ns)
+{
+	uint64_t now;
+	struct timespec rest;
+	sigset_t set;
+	int status;
+	pid_t tid;
+
+	tid = waitpid(-1, &status, __WALL | WNOHANG);
+	if (tid > 0) {
+		do
+			take_status(t, tid, status);
+		while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0);
+		return true;
+	}
+	now = vdso_threads_now_ns();
+	if (now >= until_ns)
+		return false;
+	rest.tv_sec = (time_t)((until_ns - now) / NS_PER_S);
+	rest.tv_nsec = (long)((until_ns - now) % NS_PER_S);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigtimedwait(&set, NULL, &rest);
+	return true;
+}
+
+static struct vdso_thread *any_running(struct vdso_threads *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (!t->thread[i].stopped && !t->thread[i].gone)
+			return &t->thread[i];
+	return NULL;
+}
+
+static bool any_stopped(const struct vdso_threads *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->thread[i].stopped && !t->thread[i].gone)
+			return true;
+	return false;
+}
+
+int vdso_threads_stop(pid_t pid, uint64_t patience_ns, struct vdso_threads *ret)
+{
+	sigset_t set;
+	int more;
+
+	*ret = (struct vdso_threads){.pid = pid};
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Only running threads start others: once all that are listed have stopped, and the list holds no more, that is all. */
+	while ((more = take_new(ret)) != 0) {
+		struct vdso_thread *running;
+
+		if (more < 0)
+			return more;
+		while ((running = any_running(ret)) != NULL)
+			if (!reap(ret, ret->since_ns + patience_ns)) {
+				ret->late = running->tid;
+				return -ETIMEDOUT;
+			}
+	}
+	return any_stopped(ret) ? 0 : -ESRCH;
+}
+
+int vdso_threads_await(struct vdso_threads *t, struct vdso_thread *thread, uint64_t until_ns)
+{
+	while (!thread->stopped && !thread->gone)
+		if (!reap(t, until_ns)) {
+			t->late = thread->tid;
+			return -ETIMEDOUT;
+		}
+	return thread->gone ? -ESRCH : 0;
+}
+
+void vdso_threads_release(struct vdso_threads *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->thread[i].stopped && !t->thread[i].gone)
+			ptrace(PTRACE_DETACH, t->thread[i].tid, 0L, 0L);
+	free(t->thread);
+	t->thread = NULL;
+	t->count = t->room = 0;
+}

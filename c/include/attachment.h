@@ -1,0 +1,126 @@
+/*
+ * What an attached process holds of ours: a region of pages that stays until the process execs or ends, and, for the length
+ * of one stop, the code that maps it (c/core/injected.S).
+ */
+#ifndef VDSO_ATTACHMENT_H
+#define VDSO_ATTACHMENT_H
+
+#include "layout.h"
+
+/* [clock page, 2 pages][process page][image, 2 pages][detours][scratch page] */
+#define VDSO_DETOURS_AT (VDSO_DATA_BYTES + VDSO_IMAGE_BYTES)
+#define VDSO_SCRATCH_AT (VDSO_DETOURS_AT + VDSO_PAGE_BYTES)
+#define VDSO_REGION_BYTES (VDSO_SCRATCH_AT + VDSO_PAGE_BYTES)
+
+/* What the injected code reads: behind itself, so that it needs no stack and no register of the program's. */
+#define VDSO_INJ_REGION 0
+#define VDSO_INJ_FRESH 8
+#define VDSO_INJ_MASK 16
+#define VDSO_INJ_REGISTERS 24
+#define VDSO_INJ_RIP 152
+#define VDSO_INJ_FLAGS 160
+#define VDSO_INJ_SCRATCH 168
+
+/* In the scratch page, whose beginning the injected code copies from behind itself. */
+#define VDSO_SCR_STATE 0
+#define VDSO_SCR_STEP 4
+#define VDSO_SCR_POLL 8
+#define VDSO_SCR_OFFERED 16
+#define VDSO_SCR_PATIENCE 24
+#define VDSO_SCR_MESSAGE 40
+#define VDSO_SCR_VECTOR 96
+#define VDSO_SCR_CONTROL 112
+#define VDSO_SCR_BYTE 136
+#define VDSO_SCR_BYTES 144
+
+/* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
+#define VDSO_INJ_OFFERS 1 /* the descriptors, over the second of the two sockets */
+#define VDSO_INJ_DONE 2   /* to be put back where it was */
+
+/* VDSO_SCR_STEP, and in r14 while there is no scratch page. */
+#define VDSO_STEP_REGION 1
+#define VDSO_STEP_SOCKET 2
+#define VDSO_STEP_RECEIVE 3
+#define VDSO_STEP_CLOCK 4
+#define VDSO_STEP_IMAGE 5
+#define VDSO_STEP_DETOURS 6
+#define VDSO_STEP_SEAL 7
+
+/* How long it waits for us before it goes back by itself: twice this at the most, since we must have died. */
+#define VDSO_INJ_PATIENCE_NS 20000000
+
+#ifndef __ASSEMBLER__
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VDSO_ATTACHMENT_MAGIC 0x434154544f534456u /* "VDSOTTAC" */
+#define VDSO_ATTACHED_FUNCTIONS 3u /* clock_gettime, gettimeofday, time: the others never change */
+
+/* The detours page's beginning; the detours' code follows at VDSO_DETOURS_CODE. */
+struct vdso_attachment {
+	uint64_t magic;
+	uint64_t region;       /* its own address */
+	uint64_t kernel_image; /* where the kernel's is */
+	uint64_t flags;        /* VDSO_PROCESS_* */
+};
+
+#define VDSO_DETOURS_CODE 64u
+
+struct vdso_scratch {
+	int32_t state;
+	int32_t step;
+	int32_t poll_fd;
+	int16_t poll_events;
+	int16_t poll_ready;
+	int32_t offered[2];
+	int64_t patience_sec;
+	int64_t patience_nsec;
+	/* struct msghdr, iovec and control message, as the 64-bit kernel has them */
+	uint64_t message_name;
+	uint32_t message_name_size;
+	uint32_t pad0;
+	uint64_t message_vector;
+	uint64_t message_vectors;
+	uint64_t message_control;
+	uint64_t message_control_size;
+	int32_t message_flags;
+	uint32_t pad1;
+	uint64_t vector_at;
+	uint64_t vector_size;
+	uint64_t control_size;
+	int32_t control_level;
+	int32_t control_type;
+	int32_t control_fd[2];
+	uint64_t byte;
+};
+
+_Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offsetof(struct vdso_scratch, offered) == VDSO_SCR_OFFERED &&
+		       offsetof(struct vdso_scratch, patience_sec) == VDSO_SCR_PATIENCE &&
+		       offsetof(struct vdso_scratch, message_name) == VDSO_SCR_MESSAGE &&
+		       offsetof(struct vdso_scratch, vector_at) == VDSO_SCR_VECTOR &&
+		       offsetof(struct vdso_scratch, control_size) == VDSO_SCR_CONTROL &&
+		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
+	       "the injected code reads the scratch page by these offsets");
+
+/* rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15. */
+#define VDSO_INJ_REGISTER_COUNT 16u
+
+struct vdso_injection {
+	uint64_t region;
+	uint64_t fresh; /* 1: nothing of the region is there yet; 0: the clock page alone is replaced */
+	uint64_t mask;  /* the signals that the thread had blocked */
+	uint64_t reg[VDSO_INJ_REGISTER_COUNT];
+	uint64_t rip;
+	uint64_t flags;
+	struct vdso_scratch scratch;
+};
+
+_Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offsetof(struct vdso_injection, mask) == VDSO_INJ_MASK &&
+		       offsetof(struct vdso_injection, reg) == VDSO_INJ_REGISTERS && offsetof(struct vdso_injection, rip) == VDSO_INJ_RIP &&
+		       offsetof(struct vdso_injection, flags) == VDSO_INJ_FLAGS &&
+		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH,
+	       "the injected code reads its data by these offsets");
+
+#endif
+#endif
