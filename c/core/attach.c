@@ -36,6 +36,14 @@
 
 static const enum vdso_function functions[VDSO_ATTACHED_FUNCTIONS] = {VDSO_FN_CLOCK_GETTIME, VDSO_FN_GETTIMEOFDAY, VDSO_FN_TIME};
 
+static const char *const function_names[VDSO_ATTACHED_FUNCTIONS] = {"clock_gettime", "gettimeofday", "time"};
+
+static const char *const steps[] = {
+	[VDSO_STEP_REGION] = "mmap",   [VDSO_STEP_SOCKET] = "socketpair",  [VDSO_STEP_RECEIVE] = "recvmsg",
+	[VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",         [VDSO_STEP_DETOURS] = "mmap",
+	[VDSO_STEP_SEAL] = "mprotect",
+};
+
 /* The kernel's image as this process has it, untouched: the same in every process of this kernel. */
 struct kernel {
 	const uint8_t *image;
@@ -61,12 +69,52 @@ struct attempt {
 	struct vdso_detour detour[VDSO_ATTACHED_FUNCTIONS];
 };
 
+const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
+{
+	static const char *const names[VDSO_ATTACH_OUTCOMES] = {
+		[VDSO_ATTACH_DONE] = "done",
+		[VDSO_ATTACH_NO_PROCESS] = "no_process",
+		[VDSO_ATTACH_A_THREAD] = "a_thread",
+		[VDSO_ATTACH_KERNEL_THREAD] = "kernel_thread",
+		[VDSO_ATTACH_ZOMBIE] = "zombie",
+		[VDSO_ATTACH_TRACED] = "traced",
+		[VDSO_ATTACH_REFUSED] = "refused",
+		[VDSO_ATTACH_SECCOMP] = "seccomp",
+		[VDSO_ATTACH_FOREIGN] = "foreign",
+		[VDSO_ATTACH_CHANGED] = "changed",
+		[VDSO_ATTACH_NO_VDSO] = "no_vdso",
+		[VDSO_ATTACH_SWAPPED] = "swapped",
+		[VDSO_ATTACH_ALREADY] = "already",
+		[VDSO_ATTACH_NO_SITE] = "no_site",
+		[VDSO_ATTACH_NO_ROOM] = "no_room",
+		[VDSO_ATTACH_LATE] = "late",
+		[VDSO_ATTACH_SHARED] = "shared",
+		[VDSO_ATTACH_CALL_FAILED] = "call_failed",
+		[VDSO_ATTACH_FAILED] = "failed",
+	};
+
+	return names[outcome];
+}
+
 static int answer(struct attempt *a, enum vdso_attach_outcome outcome, int error, int other)
 {
 	a->report->outcome = (int32_t)outcome;
 	a->report->error = error;
 	a->report->other = other;
 	return -1;
+}
+
+static int answer_of(struct attempt *a, enum vdso_attach_outcome outcome, int error, const char *what)
+{
+	snprintf(a->report->what, sizeof(a->report->what), "%s", what);
+	return answer(a, outcome, error, 0);
+}
+
+static void pause_ns(uint64_t ns)
+{
+	struct timespec ts = {(time_t)(ns / (1000 * MS_NS)), (long)(ns % (1000 * MS_NS))};
+
+	nanosleep(&ts, NULL);
 }
 
 /* ---- what is known before anything is stopped ---- */
@@ -91,7 +139,7 @@ static int learn_kernel(struct attempt *a)
 		k->content = (uint32_t)k->size;
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
 		if (!vdso_site_find(k->image, k->content, k->function[functions[i]], &k->site[i]))
-			return answer(a, VDSO_ATTACH_NO_SITE, 0, functions[i]);
+			return answer_of(a, VDSO_ATTACH_NO_SITE, 0, function_names[i]);
 	return 0;
 }
 
@@ -182,14 +230,8 @@ static int find_active(struct attempt *a)
 
 	a->region = 0;
 	if (first > 1) {
-		uint64_t page = first & -(uint64_t)VDSO_PAGE_BYTES;
-
-		for (uint32_t i = 0; i < a->space.regions; i++)
-			if (a->space.region[i].attached && a->space.region[i].at + VDSO_DETOURS_AT == page)
-				a->region = a->space.region[i].at;
-		if (a->region == 0 || !is_attachment(a, a->region))
-			return answer(a, VDSO_ATTACH_CHANGED, 0, 0);
-		return 0;
+		a->region = (first & -(uint64_t)VDSO_PAGE_BYTES) - VDSO_DETOURS_AT;
+		return is_attachment(a, a->region) ? 0 : answer(a, VDSO_ATTACH_CHANGED, 0, 0);
 	}
 	if (a->kernel.content > sizeof(there) || a->space.image_end - a->space.image != a->kernel.size)
 		return answer(a, VDSO_ATTACH_FOREIGN, 0, 0);
@@ -223,6 +265,24 @@ static void choose_region(struct attempt *a)
 	}
 }
 
+/* Whether ptrace is refused for a child of ours as well: then it is not about this process. */
+static bool refused_to_all(void)
+{
+	pid_t pid = fork();
+	bool ret;
+
+	if (pid == 0) {
+		pause_ns(1000 * MS_NS);
+		_exit(0);
+	}
+	ret = pid > 0 && ptrace(PTRACE_SEIZE, pid, 0L, 0L) != 0;
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, __WALL);
+	}
+	return ret;
+}
+
 static int look_at_space(struct attempt *a)
 {
 	pid_t tid = any_thread(a->order->pid);
@@ -238,7 +298,8 @@ static int look_at_space(struct attempt *a)
 	if (error == -ESRCH || error == -ENOENT)
 		return answer(a, VDSO_ATTACH_NO_PROCESS, 0, 0);
 	if (error != 0)
-		return answer(a, error == -EACCES || error == -EPERM ? VDSO_ATTACH_REFUSED : VDSO_ATTACH_FAILED, error, 0);
+		return answer(a, error == -EACCES || error == -EPERM ? VDSO_ATTACH_REFUSED : VDSO_ATTACH_FAILED, error,
+			      (error == -EACCES || error == -EPERM) && refused_to_all());
 	for (uint32_t i = 0; i < a->space.regions; i++)
 		if (!a->space.region[i].attached)
 			return answer(a, VDSO_ATTACH_SWAPPED, 0, 0);
@@ -309,20 +370,20 @@ static pid_t find_sharing_child(const struct vdso_threads *threads)
 static int stop(struct attempt *a)
 {
 	int error = vdso_threads_stop(a->order->pid, STOP_NS, &a->threads);
-	char path[64];
 
 	a->report->threads = (int32_t)a->threads.count;
 	if (error == -ESRCH)
 		return answer(a, VDSO_ATTACH_NO_PROCESS, 0, 0);
 	if (error == -ETIMEDOUT) {
-		snprintf(path, sizeof(path), "/proc/%d", (int)a->threads.late);
 		a->report->state = (uint32_t)vdso_procfs_state(a->threads.late);
 		return answer(a, VDSO_ATTACH_LATE, error, a->threads.late);
 	}
 	if (error == -EPERM && vdso_procfs_number(a->order->pid, "TracerPid:") > 0)
 		return answer(a, VDSO_ATTACH_TRACED, error, vdso_procfs_number(a->order->pid, "TracerPid:"));
+	if (error == -EPERM || error == -EACCES)
+		return answer(a, VDSO_ATTACH_REFUSED, error, refused_to_all());
 	if (error != 0)
-		return answer(a, error == -EPERM || error == -EACCES ? VDSO_ATTACH_REFUSED : VDSO_ATTACH_FAILED, error, 0);
+		return answer(a, VDSO_ATTACH_FAILED, error, 0);
 	for (size_t i = 0; i < a->threads.count; i++)
 		if (a->threads.thread[i].stopped && !a->threads.thread[i].gone)
 			a->tid = a->threads.thread[i].tid;
@@ -465,7 +526,7 @@ static int inject(struct attempt *a)
 		/* Something was mapped there after we looked: not worth a word, only another try. */
 		if (inject.step == VDSO_STEP_REGION && inject.error == -EEXIST)
 			return answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
-		return answer(a, VDSO_ATTACH_CALL_FAILED, inject.error, inject.step);
+		return answer_of(a, VDSO_ATTACH_CALL_FAILED, inject.error, steps[inject.step]);
 	}
 	return answer(a, VDSO_ATTACH_FAILED, inject.error, 0);
 }
@@ -508,13 +569,6 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 		if (report->stood_ns > report->longest_ns)
 			report->longest_ns = report->stood_ns;
 	}
-}
-
-static void pause_ns(uint64_t ns)
-{
-	struct timespec ts = {(time_t)(ns / (1000 * MS_NS)), (long)(ns % (1000 * MS_NS))};
-
-	nanosleep(&ts, NULL);
 }
 
 void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret)

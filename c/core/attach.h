@@ -17,18 +17,18 @@ enum vdso_attach_outcome {
 	VDSO_ATTACH_KERNEL_THREAD,
 	VDSO_ATTACH_ZOMBIE,
 	VDSO_ATTACH_TRACED,        /* other: by whom */
-	VDSO_ATTACH_REFUSED,       /* error: what ptrace said */
+	VDSO_ATTACH_REFUSED,       /* error: what ptrace said; other 1: ptrace is refused for a child of ours as well */
 	VDSO_ATTACH_SECCOMP,       /* it has a seccomp filter that might end it for the calls that have to be made */
 	VDSO_ATTACH_FOREIGN,       /* its vDSO is not the one that this kernel gives to 64-bit programs */
 	VDSO_ATTACH_CHANGED,       /* somebody else has written into its vDSO */
 	VDSO_ATTACH_NO_VDSO,
 	VDSO_ATTACH_SWAPPED,       /* at its exec, by `vdso run` */
 	VDSO_ATTACH_ALREADY,       /* it is attached, or (detach) it is not */
-	VDSO_ATTACH_NO_SITE,       /* other: enum vdso_function of the function that has no place for a jump */
+	VDSO_ATTACH_NO_SITE,       /* what: the function that has no place for a jump */
 	VDSO_ATTACH_NO_ROOM,       /* nothing free in a jump's reach, or (error 0) no unused bytes behind the kernel's image */
-	VDSO_ATTACH_LATE,          /* other: a thread that did not stop in time, and `state` */
+	VDSO_ATTACH_LATE,          /* other: a thread that did not stop in time, and `state`; 0: it changed while we looked */
 	VDSO_ATTACH_SHARED,        /* other: a process that has the same address space */
-	VDSO_ATTACH_CALL_FAILED,   /* error: of the call made inside the process; other: VDSO_STEP_* */
+	VDSO_ATTACH_CALL_FAILED,   /* error: of the call made inside the process; what: which */
 	VDSO_ATTACH_FAILED,        /* error: something went wrong on our side */
 	VDSO_ATTACH_OUTCOMES,
 };
@@ -42,6 +42,7 @@ struct vdso_attach_report {
 	uint32_t state;     /* of a thread that was late: its letter in /proc */
 	uint64_t stood_ns;  /* for how long the process stood still, the last time */
 	uint64_t longest_ns; /* and at the longest, of all tries */
+	char what[32];       /* a name, where the outcome has one */
 };
 
 struct vdso_attach {
@@ -52,6 +53,9 @@ struct vdso_attach {
 	uint64_t flags;  /* VDSO_PROCESS_* */
 	uint64_t timeout_ns; /* for how long it is tried again while the process cannot be stopped; 0: once */
 };
+
+/* In small letters, such as "no_process". */
+const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome);
 
 /* Tries in child processes, one after the other, so that whatever they hold is let go with them. */
 void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret);

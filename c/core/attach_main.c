@@ -1,6 +1,6 @@
 /*
  * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
- * of NAME=NUMBER, in the order of struct vdso_attach_report.
+ * of NAME=VALUE, as in struct vdso_attach_report.
  *
  *   vdso-attach attach PID --clock FD --image FD [--flags N] [--timeout-ms N]
  *   vdso-attach detach PID [--timeout-ms N]
@@ -49,9 +49,9 @@ int main(int argc, char **argv)
 		return usage();
 	signal(SIGPIPE, SIG_IGN);
 	vdso_attach(&order, &report);
-	printf("outcome=%" PRId32 " error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32
-	       " stood_ns=%" PRIu64 " longest_ns=%" PRIu64 "\n",
-	       report.outcome, report.error, report.other, report.threads, report.tries, report.state, report.stood_ns,
-	       report.longest_ns);
+	printf("outcome=%s error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32 " stood_ns=%" PRIu64
+	       " longest_ns=%" PRIu64 " what=%s\n",
+	       vdso_attach_outcome_name((enum vdso_attach_outcome)report.outcome), -report.error, report.other, report.threads,
+	       report.tries, report.state, report.stood_ns, report.longest_ns, report.what);
 	return 0;
 }

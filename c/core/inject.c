@@ -221,7 +221,9 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 	if (state < 0) {
 		in->error = state;
 		if (vdso_memory_read(in->mem, &in->step, sizeof(in->step), in->region + VDSO_SCRATCH_AT + VDSO_SCR_STEP) != 0)
-			in->step = 0;
+			in->step = VDSO_STEP_REGION;
+		if (in->step < VDSO_STEP_REGION || in->step > VDSO_STEP_SEAL) /* memory of the process's, after all */
+			in->step = VDSO_STEP_REGION;
 		return VDSO_INJECT_CALL_FAILED;
 	}
 	if (state == 0 && (int32_t)now.r13 < 0 && now.r14 == VDSO_STEP_REGION) {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define VDSO_SPACE_REGIONS 16u
+#define VDSO_SPACE_REGIONS 64u /* one or two, as things go */
 
 struct vdso_region {
 	uint64_t at;     /* the clock page's first byte; the rest as in attachment.h, or what a swap at exec leaves */

@@ -23,6 +23,8 @@ COMMANDS = {
     "show": "show the newest record of a page",
     "watch": "print each new version of a page",
     "rm": "take a page away",
+    "attach": "put a running process on a clock that you set",
+    "detach": "give an attached process the host's clock back",
 }
 
 HELP = f"""\

@@ -163,6 +163,40 @@ class UnsupportedMachine(SwapError):
     default_hint = "vdso runs on Linux, on x86-64"
 
 
+# ---- Running processes ----
+
+
+class NoSuchProcess(SwapError):
+    """There is no process of that id here."""
+
+    exit_code = 118
+
+
+class NotAttachable(SwapError):
+    """The process is none that can be attached to, as it is or at all."""
+
+    exit_code = 121
+
+
+class NotAttached(SwapError):
+    """The process is to be detached, and is on the host's clock already."""
+
+    exit_code = 122
+    default_hint = "vdso attach PID attaches; what a process execs is not attached any more"
+
+
+class AlreadyAttached(SwapError):
+    """The process is on a clock of ours already."""
+
+    exit_code = 123
+
+
+class ProcessBusy(SwapError):
+    """The process could not be stopped in the time that it may stand still, however often that was tried."""
+
+    exit_code = 124
+
+
 # ---- Pages ----
 
 

@@ -1,0 +1,47 @@
+"""`vdso detach`: gives an attached process the host's clock back. vdso.swap.attach does it."""
+
+import sys
+
+from vdso.commands.attach import pid, timeout_s
+from vdso.commands.parser import Parser
+
+HELP = """\
+usage: vdso detach PID [--timeout SECONDS] [--json]
+
+Gives a process that was attached (`vdso attach`), or was forked by one that was, the host's clock back. Its
+vDSO is again what the kernel gave it; our pages, which nothing leads to any more, stay until it ends or execs.
+
+  --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)
+  --json             print what was done as JSON
+
+example:
+  vdso detach 1234
+
+exit status:
+  0 detached; 2 usage; 122 it was not attached; 113 to 124 other reasons: docs/detach.md
+"""
+
+
+def main(words: list[str]) -> int:
+    """Detaches and says so in one line. Raises as vdso.swap.attach.detach()."""
+    parser = Parser("detach", HELP)
+    parser.add_argument("pid")
+    parser.add_argument("--timeout", default="2")
+    parser.add_argument("--json", action="store_true")
+    options = parser.read(words)
+    if options is None:
+        return 0
+    target, patience_s = pid(options.pid), timeout_s(options.timeout)
+
+    from vdso.swap.attach import detach
+
+    done = detach(target, timeout_s=patience_s)
+    if options.json:
+        from vdso.commands.output import print_json
+
+        print_json(done)
+    else:
+        sys.stdout.write(
+            f"detached {done.name} (pid {done.pid}); it stood still for {done.stood_ns / 1e6:.1f} ms\n"
+        )
+    return 0

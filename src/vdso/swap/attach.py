@@ -1,0 +1,325 @@
+"""Attaches running processes to a clock page, and detaches them.
+
+Decides, and says why not; the mechanism is libexec/vdso-attach (c/core/attach.c). Knows nothing of sessions: it is
+given the descriptor of a clock page.
+"""
+
+import os
+import secrets
+import subprocess
+from dataclasses import dataclass
+
+from vdso import _core
+from vdso.errors import (
+    AlreadyAttached,
+    HelperMissing,
+    NoSuchProcess,
+    NotAttachable,
+    NotAttached,
+    ProcessBusy,
+    PtraceRefused,
+    SeccompRefused,
+    SwapError,
+    UnsupportedMachine,
+    VdsoError,
+)
+from vdso.swap.run import IMAGE, PACKAGE
+
+HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
+TIMEOUT_S = 2.0
+NS_PER_S = 1_000_000_000
+CAP_SYS_PTRACE = 19
+YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What attaching or detaching came to."""
+
+    pid: int
+    name: str  # of the program, as /proc has it
+    threads: int  # that were stopped
+    tries: int
+    stood_ns: int  # for how long the process stood still
+    longest_ns: int  # and at the longest, of all tries
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    outcome: str  # vdso_attach_outcome_name() of c/core/attach.c
+    error: int  # errno, or 0
+    other: int
+    threads: int
+    tries: int
+    state: int
+    stood_ns: int
+    longest_ns: int
+    what: str
+
+
+def clock_page(offset_ns: int) -> "_core.ClockPage":
+    """A clock page of its own, with REALTIME moved by that much.
+
+    Its version begins somewhere: where a process is attached anew, a thread that has been in a signal handler
+    since the last time sees by the version that it is another page.
+    """
+    page = _core.ClockPage.create("vdso-clock")
+    sec, nsec = divmod(offset_ns, NS_PER_S)
+    for _ in range(1 + secrets.randbelow(64)):
+        page.set_offset(sec, nsec)
+    page.release()
+    return page
+
+
+def attach(pid: int, page_fd: int, *, flags: int = 0, timeout_s: float = TIMEOUT_S) -> Attached:
+    """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
+
+    Its children by fork are on it too. `flags`: VDSO_PROCESS_* of c/include/process.h. While the process cannot
+    be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable, AlreadyAttached,
+    ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    """
+    try:
+        image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
+    try:
+        words = ["attach", str(pid), "--clock", str(page_fd), "--image", str(image_fd), "--flags", str(flags)]
+        report = _run(words, timeout_s, (page_fd, image_fd))
+    finally:
+        os.close(image_fd)
+    return _read(pid, report, detach=False)
+
+
+def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
+    """Gives an attached process the host's clock back. Raises as attach(), and NotAttached."""
+    return _read(pid, _run(["detach", str(pid)], timeout_s, ()), detach=True)
+
+
+def _run(words: list[str], timeout_s: float, fds: tuple[int, ...]) -> _Report:
+    if os.uname().machine != "x86_64":
+        raise UnsupportedMachine(f"no clock image for {os.uname().machine}")
+    words = [HELPER, *words, "--timeout-ms", str(round(timeout_s * 1000))]
+    try:
+        done = subprocess.run(
+            words, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+        )
+    except OSError as error:
+        raise HelperMissing(f"{HELPER}: {error.strerror}") from None
+    found = dict(word.split("=", 1) for word in done.stdout.decode().split())
+    if done.returncode != 0 or not found:
+        raise SwapError(f"{HELPER} ended with status {done.returncode}")
+    error, other, threads, tries, state, stood_ns, longest_ns = (
+        int(found[key]) for key in ("error", "other", "threads", "tries", "state", "stood_ns", "longest_ns")
+    )
+    return _Report(found["outcome"], error, other, threads, tries, state, stood_ns, longest_ns, found["what"])
+
+
+def _read(pid: int, report: _Report, *, detach: bool) -> Attached:
+    if report.outcome != "done":
+        raise _failure(pid, report, detach)
+    return Attached(pid, _name(pid), report.threads, report.tries, report.stood_ns, report.longest_ns)
+
+
+def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
+    """The error that says it: one for each outcome."""
+    this = f"process {pid} ({_name(pid)})"
+    other = report.other
+    reason = os.strerror(report.error)
+    match report.outcome:
+        case "no_process":
+            return _no_process(pid)
+        case "a_thread":
+            return NoSuchProcess(
+                f"{pid} is a thread of process {other} ({_name(other)})", f"name the process: {other}"
+            )
+        case "kernel_thread":
+            return NotAttachable(f"{this} is a thread of the kernel", "it runs no program, and reads no vDSO")
+        case "zombie":
+            return NotAttachable(f"{this} has ended, and waits for its parent to take its status", "")
+        case "traced":
+            return NotAttachable(
+                f"{this} is being traced, by {other} ({_name(other)})",
+                "only one can: detach the debugger, or strace",
+            )
+        case "refused":
+            return _refused(pid, report)
+        case "seccomp":
+            return SeccompRefused(
+                f"{this} has a seccomp filter, which might end it for the system calls that attaching takes",
+                "with CAP_SYS_ADMIN it is suspended meanwhile: run as root, outside of its container",
+            )
+        case "foreign":
+            return _foreign(pid)
+        case "changed":
+            return NotAttachable(
+                f"somebody else has changed the vDSO of {this}", "another tool's hooks have to go first"
+            )
+        case "no_vdso":
+            return NotAttachable(
+                f"{this} has no vDSO: its clock reads are system calls", "see vdso=0 in /proc/cmdline"
+            )
+        case "swapped":
+            return AlreadyAttached(
+                f"{this} was started by `vdso run`, and is on a clock of ours since",
+                "change its session: vdso time",
+            )
+        case "already" if detach:
+            return NotAttached(f"{this} is on the host's clock: it is not attached")
+        case "already":
+            return AlreadyAttached(
+                f"{this} is attached already", f"vdso detach {pid} first, or change its session"
+            )
+        case "no_site":
+            return NotAttachable(
+                f"this kernel's vDSO has no place for a jump in {report.what}()", "vdso run needs none"
+            )
+        case "no_room" if report.error:
+            return NotAttachable(f"{this} has nothing free within 2 GiB of its vDSO", "")
+        case "no_room":
+            return NotAttachable(
+                "this kernel's vDSO fills its pages: there is no room to work in", "vdso run needs none"
+            )
+        case "late":
+            return _late(this, report)
+        case "shared":
+            return ProcessBusy(
+                f"{this} shares its address space with process {other} ({_name(other)})",
+                "both would be attached: try again when that one has ended",
+            )
+        case "call_failed":
+            return SwapError(
+                f"{report.what} failed in {this}: {reason}",
+                "its seccomp filter, its security module or its memory limit refuses it",
+            )
+    return SwapError(f"{this} could not be {'detached' if detach else 'attached'}: {reason}")
+
+
+def _no_process(pid: int) -> VdsoError:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return PtraceRefused(
+            f"process {pid} is another user's, and /proc hides it", "run as that user, or as root"
+        )
+    except (ProcessLookupError, OverflowError):
+        return NoSuchProcess(f"there is no process {pid}", "in this PID namespace")
+    return NoSuchProcess(f"process {pid} has ended", "")
+
+
+def _foreign(pid: int) -> VdsoError:
+    """A vDSO that is not this kernel's for 64-bit programs."""
+    this = f"process {pid} ({_name(pid)})"
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as stream:
+            bits = stream.read(5)[4:]
+    except OSError:
+        bits = b""
+    if bits == b"\1":
+        return NotAttachable(f"{this} is a 32-bit program", "only 64-bit programs can be attached")
+    return NotAttachable(
+        f"the vDSO of {this} is not this kernel's", "was it restored from a checkpoint of another kernel?"
+    )
+
+
+def _late(this: str, report: _Report) -> VdsoError:
+    how = f"{report.tries} {'try' if report.tries == 1 else 'tries'}"
+    if report.state:
+        state = chr(report.state)
+        what = f"thread {report.other} of {this} did not stop within 30 ms ({how}, state {state})"
+        if state == "D":
+            return ProcessBusy(
+                what,
+                "it waits in the kernel: for a disk or, behind a vfork, for its child; try a longer --timeout",
+            )
+        return ProcessBusy(what, "the machine is busy, or the thread is: try a longer --timeout")
+    return ProcessBusy(f"{this} kept changing while it was looked at ({how})", "try a longer --timeout")
+
+
+def _refused(pid: int, report: _Report) -> VdsoError:
+    """Why ptrace was refused: what is true of this process first, then of this machine."""
+    this = f"process {pid} ({_name(pid)})"
+    scope = _yama_scope()
+    if scope >= 3:
+        return PtraceRefused("Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is 3)", "")
+    if report.other:
+        return PtraceRefused(
+            "ptrace is refused here, also of a child of our own: by a container's seccomp filter, most likely",
+            "docker run --cap-add SYS_PTRACE, or attach from outside of the container",
+        )
+    owners, ours = _users(pid), _users(os.getpid())
+    capable = _has_capability(CAP_SYS_PTRACE)
+    if not capable and owners and set(owners) != {ours[1]}:
+        return PtraceRefused(f"{this} is another user's ({_user(owners[0])})", "run as that user, or as root")
+    if not capable and scope == 2:
+        return PtraceRefused(
+            f"Yama lets nobody without CAP_SYS_PTRACE trace {this} (kernel.yama.ptrace_scope is 2)",
+            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
+        )
+    if not capable and scope == 1:
+        return PtraceRefused(
+            f"Yama lets only an ancestor trace {this} (kernel.yama.ptrace_scope is 1)",
+            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
+        )
+    if _namespace(pid, "user") != _namespace(os.getpid(), "user"):
+        return PtraceRefused(
+            f"{this} is in another user namespace, where we have no privilege",
+            "attach from the host, as root",
+        )
+    if not capable:
+        return PtraceRefused(
+            f"{this} does not let itself be traced: it has privileges that we have not, or has asked for it",
+            "run as root",
+        )
+    return PtraceRefused(f"ptrace of {this} is refused", "by a security module: see its log (dmesg, auditd)")
+
+
+def _yama_scope() -> int:
+    try:
+        with open(YAMA_SCOPE, encoding="ascii") as stream:
+            return int(stream.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _status(pid: int, key: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith(key):
+                    return line.split()[1:]
+    except OSError:
+        pass
+    return []
+
+
+def _users(pid: int) -> list[int]:
+    """Real, effective, saved and file system user, or nothing."""
+    return [int(word) for word in _status(pid, "Uid:")]
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _has_capability(number: int) -> bool:
+    return any(int(word, 16) >> number & 1 for word in _status(os.getpid(), "CapEff:"))
+
+
+def _namespace(pid: int, kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rstrip("\n")
+    except OSError:
+        return "?"
