@@ -1,7 +1,7 @@
 """Attaches running processes to a clock page, and detaches them.
 
-Decides, and says why not; the mechanism is libexec/vdso-attach (c/core/attach.c). Knows nothing of sessions: it is
-given the descriptor of a clock page.
+Decides, and says why not; the mechanism is libexec/vdso-attach (c/core/attach.c). Knows nothing of
+sessions: it is given the descriptor of a clock page.
 """
 
 import os
@@ -74,9 +74,9 @@ def clock_page(offset_ns: int) -> "_core.ClockPage":
 def attach(pid: int, page_fd: int, *, flags: int = 0, timeout_s: float = TIMEOUT_S) -> Attached:
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
-    Its children by fork are on it too. `flags`: VDSO_PROCESS_* of c/include/process.h. While the process cannot
-    be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable, AlreadyAttached,
-    ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    Its children by fork are on it too. `flags`: VDSO_PROCESS_* of c/include/process.h. While the process
+    cannot be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable,
+    AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
     try:
         image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
@@ -108,10 +108,12 @@ def _run(words: list[str], timeout_s: float, fds: tuple[int, ...]) -> _Report:
     found = dict(word.split("=", 1) for word in done.stdout.decode().split())
     if done.returncode != 0 or not found:
         raise SwapError(f"{HELPER} ended with status {done.returncode}")
-    error, other, threads, tries, state, stood_ns, longest_ns = (
+    failed, other, threads, tries, state, stood_ns, longest_ns = (
         int(found[key]) for key in ("error", "other", "threads", "tries", "state", "stood_ns", "longest_ns")
     )
-    return _Report(found["outcome"], error, other, threads, tries, state, stood_ns, longest_ns, found["what"])
+    return _Report(
+        found["outcome"], failed, other, threads, tries, state, stood_ns, longest_ns, found["what"]
+    )
 
 
 def _read(pid: int, report: _Report, *, detach: bool) -> Attached:
@@ -229,7 +231,7 @@ def _late(this: str, report: _Report) -> VdsoError:
         if state == "D":
             return ProcessBusy(
                 what,
-                "it waits in the kernel: for a disk or, behind a vfork, for its child; try a longer --timeout",
+                "it waits in the kernel: for a disk or, after a vfork, for its child: try a longer --timeout",
             )
         return ProcessBusy(what, "the machine is busy, or the thread is: try a longer --timeout")
     return ProcessBusy(f"{this} kept changing while it was looked at ({how})", "try a longer --timeout")
@@ -243,7 +245,7 @@ def _refused(pid: int, report: _Report) -> VdsoError:
         return PtraceRefused("Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is 3)", "")
     if report.other:
         return PtraceRefused(
-            "ptrace is refused here, also of a child of our own: by a container's seccomp filter, most likely",
+            "ptrace is refused here, also of a child of our own: most likely by a container's filter",
             "docker run --cap-add SYS_PTRACE, or attach from outside of the container",
         )
     owners, ours = _users(pid), _users(os.getpid())
