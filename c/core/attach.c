@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -39,9 +41,9 @@ static const enum vdso_function functions[VDSO_ATTACHED_FUNCTIONS] = {VDSO_FN_CL
 static const char *const function_names[VDSO_ATTACHED_FUNCTIONS] = {"clock_gettime", "gettimeofday", "time"};
 
 static const char *const steps[] = {
-	[VDSO_STEP_REGION] = "mmap",   [VDSO_STEP_SOCKET] = "socketpair",  [VDSO_STEP_RECEIVE] = "recvmsg",
-	[VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",         [VDSO_STEP_DETOURS] = "mmap",
-	[VDSO_STEP_SEAL] = "mprotect",
+	[VDSO_STEP_REGION] = "mmap",     [VDSO_STEP_SOCKET] = "socket", [VDSO_STEP_CONNECT] = "connect",
+	[VDSO_STEP_RECEIVE] = "recvmsg", [VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",
+	[VDSO_STEP_DETOURS] = "mmap",    [VDSO_STEP_SEAL] = "mprotect",
 };
 
 /* The kernel's image as this process has it, untouched: the same in every process of this kernel. */
@@ -498,19 +500,37 @@ static int write_sites(struct attempt *a, bool jumps)
 	return write_at(a, bytes, end - first, a->space.image + first);
 }
 
-static int inject(struct attempt *a)
+static struct vdso_inject prepare(struct attempt *a)
 {
-	struct vdso_inject inject = {
+	uint32_t tail = (a->kernel.content + 15u) & ~15u;
+
+	return (struct vdso_inject){
 		.threads = &a->threads,
 		.mem = a->mem,
 		.region = a->region,
 		.fresh = a->fresh,
-		.at = a->space.image + ((a->kernel.content + 15u) & ~15u),
-		.room = a->space.image_end - (a->space.image + ((a->kernel.content + 15u) & ~15u)),
+		.at = a->space.image + tail,
+		.room = a->kernel.size > tail ? a->kernel.size - tail : 0,
+		.original = a->kernel.image + tail,
 		.image_fd = a->order->image_fd,
 		.clock_fd = a->order->clock_fd,
 		.until_ns = a->threads.since_ns + STAND_NS,
 	};
+}
+
+/* What a try that was killed has left behind the kernel's image goes, unless somebody may still need it. */
+static int tidy(struct attempt *a)
+{
+	struct vdso_inject inject = prepare(a);
+
+	if (!vdso_inject_is_free(&inject))
+		return 0;
+	return write_at(a, inject.original, inject.room, inject.at);
+}
+
+static int inject(struct attempt *a)
+{
+	struct vdso_inject inject = prepare(a);
 	int error = vdso_inject(&inject);
 
 	switch (error) {
@@ -534,7 +554,7 @@ static int inject(struct attempt *a)
 static int change(struct attempt *a)
 {
 	if (a->order->detach)
-		return write_sites(a, false);
+		return write_sites(a, false) != 0 ? -1 : tidy(a);
 	if (!a->has_clock && inject(a) != 0)
 		return -1;
 	if (write_region(a) != 0)
@@ -543,6 +563,15 @@ static int change(struct attempt *a)
 }
 
 /* ---- one try, and the tries ---- */
+
+/* In front of whoever is running, where we may: all that time the process stands still. Nothing in a try spins. */
+static void hurry(void)
+{
+	const struct sched_param first = {.sched_priority = 1};
+
+	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first) != 0)
+		setpriority(PRIO_PROCESS, 0, -20);
+}
 
 static void attempt(const struct vdso_attach *order, struct vdso_attach_report *report)
 {
@@ -560,6 +589,7 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 		answer(a, VDSO_ATTACH_SHARED, 0, sharer);
 		return;
 	}
+	hurry();
 	if (stop(a) == 0 && look_again(a) == 0 && change(a) == 0)
 		answer(a, VDSO_ATTACH_DONE, 0, 0);
 	/* Those that have not stopped are let go by our end; so do not tarry. */

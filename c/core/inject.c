@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -10,7 +9,9 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/user.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "attachment.h"
@@ -22,6 +23,7 @@
 #endif
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
 #define SIGNALS_BYTES 8L
+#define LEFT_BEHIND_NS UINT64_C(1000000000) /* far longer than it takes to go back, and a handler to return */
 #define NO_CALL UINT64_MAX /* orig_rax outside a system call */
 
 /* What the kernel puts into rax while it has not made up its mind between a restart and EINTR. */
@@ -29,6 +31,8 @@ enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART
 #define NR_RESTART_SYSCALL 219
 
 extern const char vdso_injected[] __attribute__((visibility("hidden")));
+extern const char vdso_injected_wait[] __attribute__((visibility("hidden")));
+extern const char vdso_injected_waited[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_end[] __attribute__((visibility("hidden")));
 
 struct rseq_configuration {
@@ -156,6 +160,7 @@ static bool may_call(pid_t tid)
 /* Until the injected code says another state than that, or the time has come. */
 static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until_ns)
 {
+	const struct timespec moment = {.tv_nsec = 10000};
 	uint64_t at = in->region + VDSO_SCRATCH_AT;
 	int32_t now = state;
 
@@ -163,15 +168,84 @@ static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until
 		if (vdso_threads_now_ns() >= until_ns)
 			return state;
 		now = state;
-		sched_yield();
+		nanosleep(&moment, NULL); /* not a spin: with one CPU, and in front of everybody, it would never come */
 	}
 	return now;
 }
 
-/* Both descriptors in one message on the socket that the process offers. */
-static int send_descriptors(struct vdso_inject *in)
+/*
+ * The other end of a socket of the process's: taken out of it by pidfd_getfd, which works across all namespaces, or, where
+ * that is not to be had (before Linux 5.6, or in a container), by a name that it connects to, in its network namespace.
+ */
+struct line {
+	int listener; /* -1: a pair is offered */
+	int fd;
+};
+
+static bool has_getfd(void)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0), fd = pidfd >= 0 ? (int)syscall(SYS_pidfd_getfd, pidfd, pidfd, 0) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	if (pidfd >= 0)
+		close(pidfd);
+	return fd >= 0;
+}
+
+static int listen_to(struct line *line, struct vdso_scratch *s)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(name);
+
+	line->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* The kernel chooses an abstract name that nobody has, and nobody can take as long as we have it. */
+	if (line->listener < 0 || bind(line->listener, (struct sockaddr *)&name, sizeof(name.sun_family)) != 0 ||
+	    listen(line->listener, 1) != 0 || getsockname(line->listener, (struct sockaddr *)&name, &size) != 0)
+		return -errno;
+	if (size > sizeof(s->name))
+		return -ENAMETOOLONG;
+	memcpy(s->name, &name, size);
+	s->name_size = size;
+	return 0;
+}
+
+/* Whoever can see the name may connect to it: only the process is answered. */
+static int answer_caller(struct vdso_inject *in, struct line *line)
+{
+	for (;;) {
+		struct ucred peer;
+		socklen_t size = sizeof(peer);
+
+		line->fd = accept4(line->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (line->fd < 0)
+			return -errno;
+		if (getsockopt(line->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == in->threads->pid)
+			return 0;
+		close(line->fd);
+	}
+}
+
+static int take_offered(struct vdso_inject *in, struct line *line)
 {
 	uint64_t at = in->region + VDSO_SCRATCH_AT + offsetof(struct vdso_scratch, offered) + sizeof(int32_t);
+	int32_t there;
+	int error = vdso_memory_read(in->mem, &there, sizeof(there), at);
+	int pidfd = error == 0 ? (int)syscall(SYS_pidfd_open, in->threads->pid, 0) : -1;
+
+	if (error != 0)
+		return error;
+	if (pidfd < 0)
+		return -errno;
+	line->fd = (int)syscall(SYS_pidfd_getfd, pidfd, there, 0);
+	error = line->fd < 0 ? -errno : 0;
+	close(pidfd);
+	return error;
+}
+
+/* Both descriptors in one message. */
+static int send_descriptors(struct vdso_inject *in, struct line *line)
+{
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(2 * sizeof(int))];
@@ -180,37 +254,37 @@ static int send_descriptors(struct vdso_inject *in)
 	struct iovec iov = {(char *)"", 1};
 	struct msghdr message = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-	int pidfd, there, fd, error;
+	int error = line->listener >= 0 ? answer_caller(in, line) : take_offered(in, line);
 
-	error = vdso_memory_read(in->mem, &there, sizeof(there), at);
-	if (error != 0)
-		return error;
-	pidfd = (int)syscall(SYS_pidfd_open, in->threads->pid, 0);
-	if (pidfd < 0)
-		return -errno;
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, there, 0);
-	error = fd < 0 ? -errno : 0;
-	close(pidfd);
 	if (error != 0)
 		return error;
 	memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
-	if (sendmsg(fd, &message, MSG_NOSIGNAL) != 1)
-		error = -errno;
-	close(fd);
-	return error;
+	return sendmsg(line->fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
-/* Brings the thread back to where it was. False: it has gone back by itself, since we were too slow. */
+static void hang_up(struct line *line)
+{
+	if (line->fd >= 0)
+		close(line->fd);
+	if (line->listener >= 0)
+		close(line->listener);
+}
+
+/*
+ * Brings the thread back to where it was, from its last wait. LATE when it is not there: it still needs what was put there,
+ * or has gone back by itself already, since we were too slow. It is then left alone.
+ */
 static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thread *thread, const struct user_regs_struct *before,
 					 uint64_t mask, int32_t state)
 {
+	const uint64_t wait = in->at + (uint64_t)(vdso_injected_wait - vdso_injected);
 	struct user_regs_struct now;
 
 	ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
-	if (vdso_threads_await(in->threads, thread, in->until_ns) != 0 || get_registers(thread->tid, &now) != 0)
+	if (vdso_threads_await(in->threads, thread, in->until_ns) != 0 || get_registers(thread->tid, &now) != 0 ||
+	    now.rip - wait > (uint64_t)(vdso_injected_waited - vdso_injected_wait))
 		return VDSO_INJECT_LATE;
-	if (now.rip - in->at >= (uint64_t)(vdso_injected_end - vdso_injected))
-		return VDSO_INJECT_LATE;
+	in->is_back = true;
 	ptrace(PTRACE_SETOPTIONS, thread->tid, 0L, 0L);
 	if (set_registers(thread->tid, before) != 0 || ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &mask) != 0) {
 		in->error = -errno;
@@ -218,6 +292,8 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 	}
 	if (state == VDSO_INJ_DONE)
 		return VDSO_INJECT_DONE;
+	if (in->error != 0) /* the descriptors could not be sent, and what it says is only that they did not come */
+		return VDSO_INJECT_FAILED;
 	if (state < 0) {
 		in->error = state;
 		if (vdso_memory_read(in->mem, &in->step, sizeof(in->step), in->region + VDSO_SCRATCH_AT + VDSO_SCR_STEP) != 0)
@@ -226,12 +302,34 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 			in->step = VDSO_STEP_REGION;
 		return VDSO_INJECT_CALL_FAILED;
 	}
-	if (state == 0 && (int32_t)now.r13 < 0 && now.r14 == VDSO_STEP_REGION) {
+	if (now.r14 == VDSO_STEP_REGION) {
 		in->error = (int32_t)now.r13;
 		in->step = VDSO_STEP_REGION;
 		return VDSO_INJECT_CALL_FAILED;
 	}
-	return in->error != 0 ? VDSO_INJECT_FAILED : VDSO_INJECT_LATE;
+	return VDSO_INJECT_LATE;
+}
+
+bool vdso_inject_is_free(struct vdso_inject *in)
+{
+	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
+	uint8_t there[2048];
+	uint64_t since;
+
+	if (size > in->room || size > sizeof(there) || vdso_memory_read(in->mem, there, size, in->at) != 0)
+		return true;
+	if (memcmp(there, in->original, size) == 0)
+		return true;
+	for (size_t i = 0; i < in->threads->count; i++) {
+		const struct vdso_thread *thread = &in->threads->thread[i];
+		struct user_regs_struct r;
+
+		if (thread->stopped && !thread->gone && (get_registers(thread->tid, &r) != 0 || r.rip - in->at < size))
+			return false;
+	}
+	/* At its very end it lets signals in: a handler may have interrupted it there. */
+	memcpy(&since, there + code + offsetof(struct vdso_injection, since_ns), sizeof(since));
+	return vdso_threads_now_ns() - since > LEFT_BEHIND_NS;
 }
 
 enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
@@ -240,15 +338,19 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	struct user_regs_struct before, regs;
 	struct vdso_injection data = {.region = in->region, .fresh = in->fresh};
 	enum vdso_inject_outcome outcome;
-	uint8_t saved[2048], bytes[2048];
+	uint8_t bytes[2048];
 	struct vdso_thread *thread;
+	struct line line = {-1, -1};
 	uint64_t all = UINT64_MAX, abort;
 	uint32_t none = 0;
 	int32_t state;
 
 	in->error = in->step = 0;
+	in->is_back = false;
 	if (size > in->room || size > sizeof(bytes))
 		return VDSO_INJECT_NO_ROOM;
+	if (!vdso_inject_is_free(in))
+		return VDSO_INJECT_LATE;
 	thread = choose(in, &before);
 	if (thread == NULL)
 		return VDSO_INJECT_LATE;
@@ -260,15 +362,20 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		before.rip = abort;
 	if (ptrace(PTRACE_GETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask) != 0)
 		in->error = -errno;
-	if (in->error == 0)
-		in->error = vdso_memory_read(in->mem, saved, size, in->at);
 	if (in->error == 0 && !in->fresh) /* what the last time has left */
 		in->error = vdso_memory_write(thread->tid, in->mem, &none, sizeof(none), in->region + VDSO_SCRATCH_AT);
 	if (in->error != 0)
 		return VDSO_INJECT_FAILED;
 
+	data.since_ns = vdso_threads_now_ns();
 	fill_registers(&data, &before);
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
+	if (!has_getfd())
+		in->error = listen_to(&line, &data.scratch);
+	if (in->error != 0) {
+		hang_up(&line);
+		return VDSO_INJECT_FAILED;
+	}
 	memcpy(bytes, vdso_injected, code);
 	memcpy(bytes + code, &data, sizeof(data));
 	in->error = vdso_memory_write(thread->tid, in->mem, bytes, size, in->at);
@@ -281,23 +388,23 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		in->error = set_registers(thread->tid, &regs);
 	if (in->error != 0) {
 		ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask);
-		vdso_memory_write(thread->tid, in->mem, saved, size, in->at);
+		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);
+		hang_up(&line);
 		return VDSO_INJECT_FAILED;
 	}
 	thread->stopped = false;
 	ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
 
-	/* Well before it would go back by itself. */
-	state = await_state(in, 0, vdso_threads_now_ns() + VDSO_INJ_PATIENCE_NS / 2);
+	/* Before it has begun it may take as long as it has to; once it waits for us its patience is short. */
+	state = await_state(in, 0, in->until_ns - VDSO_INJ_PATIENCE_NS / 2);
 	if (state == VDSO_INJ_OFFERS) {
-		in->error = send_descriptors(in);
-		if (in->error == 0)
-			state = await_state(in, VDSO_INJ_OFFERS, vdso_threads_now_ns() + VDSO_INJ_PATIENCE_NS / 2);
-		else /* it waits for them until it gives up, and closes what it has opened */
-			await_state(in, VDSO_INJ_OFFERS, vdso_threads_now_ns() + 2 * VDSO_INJ_PATIENCE_NS);
+		in->error = send_descriptors(in, &line);
+		/* Without them it gives up by itself, and closes what it has opened. */
+		state = await_state(in, VDSO_INJ_OFFERS, in->until_ns);
 	}
+	hang_up(&line);
 	outcome = put_back(in, thread, &before, data.mask, state);
-	if (thread->stopped)
-		vdso_memory_write(thread->tid, in->mem, saved, size, in->at);
+	if (in->is_back)
+		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);
 	return outcome;
 }

@@ -15,12 +15,14 @@ struct vdso_inject {
 	int mem;
 	uint64_t region;
 	bool fresh;    /* nothing of the region is mapped yet; else the clock page alone is replaced */
-	uint64_t at;   /* of bytes in an executable mapping that nobody needs; they are put back */
+	uint64_t at;   /* of bytes in an executable mapping that nobody needs; */
 	uint64_t room; /* and how many */
+	const uint8_t *original; /* what they are to be afterwards */
 	int image_fd;
 	int clock_fd;
 	uint64_t until_ns; /* by when it has to be done */
 	pid_t tid;         /* -> the thread that ran it */
+	bool is_back;      /* -> and stands where it stood before */
 	int error;         /* -> a negative errno */
 	int step;          /* -> VDSO_STEP_*, of a call inside the process that failed */
 };
@@ -33,6 +35,9 @@ enum vdso_inject_outcome {
 	VDSO_INJECT_CALL_FAILED, /* error, step */
 	VDSO_INJECT_FAILED,      /* error */
 };
+
+/* False: what a try that was killed or too late has put there may still be needed by a thread. */
+bool vdso_inject_is_free(struct vdso_inject *inject);
 
 enum vdso_inject_outcome vdso_inject(struct vdso_inject *inject);
 

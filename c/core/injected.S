@@ -14,6 +14,8 @@
 #define NR_mprotect 10
 #define NR_munmap 11
 #define NR_rt_sigprocmask 14
+#define NR_socket 41
+#define NR_connect 42
 #define NR_recvmsg 47
 #define NR_socketpair 53
 #define NR_ppoll 271
@@ -24,8 +26,12 @@
 	.section .rodata
 	.balign 8
 	.globl vdso_injected
+	.globl vdso_injected_wait
+	.globl vdso_injected_waited
 	.globl vdso_injected_end
 	.hidden vdso_injected
+	.hidden vdso_injected_wait
+	.hidden vdso_injected_waited
 	.hidden vdso_injected_end
 
 /* r12 region, r15 scratch, ebx image's descriptor, ebp clock page's, r13d result, r14d step */
@@ -51,14 +57,14 @@ vdso_injected:
 	cmpq %r12, %rax
 	je 1f
 	cmpq $-4096, %rax
-	ja .Lwait /* nothing is there; r13 and r14 say why */
+	ja vdso_injected_wait /* nothing is there; r13 and r14 say why */
 	/* A kernel before 4.17 takes the address for a wish. */
 	movq %rax, %rdi
 	movl $VDSO_REGION_BYTES, %esi
 	movl $NR_munmap, %eax
 	syscall
 	movl $-17, %r13d /* EEXIST */
-	jmp .Lwait
+	jmp vdso_injected_wait
 
 1:	movq %r15, %rdi
 	leaq DATA(VDSO_INJ_SCRATCH), %rsi
@@ -66,6 +72,8 @@ vdso_injected:
 	rep movsb
 
 	movl $VDSO_STEP_SOCKET, %r14d
+	cmpq $0, VDSO_SCR_NAME_SIZE(%r15)
+	jne 4f
 	movl $NR_socketpair, %eax
 	movl $1, %edi /* AF_UNIX */
 	movl $0x80005, %esi /* SOCK_SEQPACKET | SOCK_CLOEXEC */
@@ -75,7 +83,29 @@ vdso_injected:
 	movl %eax, %r13d
 	testl %eax, %eax
 	jnz .Lsay
-	movl VDSO_SCR_OFFERED(%r15), %eax
+	jmp 5f
+
+4:	movl $NR_socket, %eax
+	movl $1, %edi
+	movl $0x80005, %esi
+	xorl %edx, %edx
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	js .Lsay
+	movl %eax, VDSO_SCR_OFFERED(%r15)
+	movl $-1, VDSO_SCR_OFFERED + 4(%r15)
+	movl $VDSO_STEP_CONNECT, %r14d
+	movl %eax, %edi
+	movl $NR_connect, %eax
+	leaq VDSO_SCR_NAME(%r15), %rsi
+	movl VDSO_SCR_NAME_SIZE(%r15), %edx
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	js .Lclose
+
+5:	movl VDSO_SCR_OFFERED(%r15), %eax
 	movl %eax, VDSO_SCR_POLL(%r15)
 	movl $VDSO_INJ_OFFERS, VDSO_SCR_STATE(%r15)
 
@@ -175,7 +205,7 @@ vdso_injected:
 	movl %r14d, VDSO_SCR_STEP(%r15)
 	movl %r13d, VDSO_SCR_STATE(%r15)
 
-.Lwait:
+vdso_injected_wait:
 	movl $NR_ppoll, %eax
 	xorl %edi, %edi
 	xorl %esi, %esi
@@ -184,6 +214,7 @@ vdso_injected:
 	movl $8, %r8d
 	syscall
 
+vdso_injected_waited:
 	/* Nobody has come. What is in use may not go, and a region that was there before may be. */
 	cmpq $0, DATA(VDSO_INJ_FRESH)
 	je 3f

@@ -1,12 +1,16 @@
 #include "threads.h"
 
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +19,7 @@
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define EVENT_STOP 128u /* PTRACE_EVENT_STOP, which older headers lack */
+#define RESTART_NO_HANDLER 514 /* ERESTARTNOHAND, the kernel's own */
 #define NS_PER_S UINT64_C(1000000000)
 
 /* Of the kernel's flags in /proc/TID/stat: threads that run in the kernel on the process's behalf, as io_uring's do. They run
@@ -93,6 +98,23 @@ static int take_new(struct vdso_threads *t)
 	return (int)(t->count - before);
 }
 
+/*
+ * Some calls answer EINTR to any interruption, where others say that they may be made again: epoll_wait, semop, sigtimedwait,
+ * a socket's with a timeout set. Told in the kernel's own words that it may, it is made again if no handler runs, and is
+ * EINTR if one does. A finite timeout begins anew. close() is never made twice.
+ */
+static void hide_interruption(pid_t tid)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = {&regs, sizeof(regs)};
+
+	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0 || iov.iov_len != sizeof(regs) ||
+	    regs.orig_rax == UINT64_MAX || (int64_t)regs.rax != -EINTR || regs.orig_rax == SYS_close)
+		return;
+	regs.rax = (uint64_t)-RESTART_NO_HANDLER;
+	ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov);
+}
+
 static void take_status(struct vdso_threads *t, pid_t tid, int status)
 {
 	struct vdso_thread *thread = find(t, tid);
@@ -101,9 +123,10 @@ static void take_status(struct vdso_threads *t, pid_t tid, int status)
 		return;
 	if (!WIFSTOPPED(status))
 		thread->gone = true;
-	else if (EVENT_OF(status) == EVENT_STOP)
+	else if (EVENT_OF(status) == EVENT_STOP) {
 		thread->stopped = true;
-	else if (EVENT_OF(status) == 0)
+		hide_interruption(tid);
+	} else if (EVENT_OF(status) == 0)
 		/* A signal on its way to the program. It is taken, and the interruption is still to come: whoever is let go
 		 * with a signal in hand could not be made to do anything for us without losing it. */
 		ptrace(PTRACE_CONT, tid, 0L, (long)WSTOPSIG(status));

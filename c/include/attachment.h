@@ -31,7 +31,9 @@
 #define VDSO_SCR_VECTOR 96
 #define VDSO_SCR_CONTROL 112
 #define VDSO_SCR_BYTE 136
-#define VDSO_SCR_BYTES 144
+#define VDSO_SCR_NAME_SIZE 144
+#define VDSO_SCR_NAME 152
+#define VDSO_SCR_BYTES 176
 
 /* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
 #define VDSO_INJ_OFFERS 1 /* the descriptors, over the second of the two sockets */
@@ -40,11 +42,12 @@
 /* VDSO_SCR_STEP, and in r14 while there is no scratch page. */
 #define VDSO_STEP_REGION 1
 #define VDSO_STEP_SOCKET 2
-#define VDSO_STEP_RECEIVE 3
-#define VDSO_STEP_CLOCK 4
-#define VDSO_STEP_IMAGE 5
-#define VDSO_STEP_DETOURS 6
-#define VDSO_STEP_SEAL 7
+#define VDSO_STEP_CONNECT 3
+#define VDSO_STEP_RECEIVE 4
+#define VDSO_STEP_CLOCK 5
+#define VDSO_STEP_IMAGE 6
+#define VDSO_STEP_DETOURS 7
+#define VDSO_STEP_SEAL 8
 
 /* How long it waits for us before it goes back by itself: twice this at the most, since we must have died. */
 #define VDSO_INJ_PATIENCE_NS 20000000
@@ -93,6 +96,9 @@ struct vdso_scratch {
 	int32_t control_type;
 	int32_t control_fd[2];
 	uint64_t byte;
+	/* Where it connects to, a struct sockaddr_un's beginning; size 0: it offers a socket pair. */
+	uint64_t name_size;
+	uint8_t name[24];
 };
 
 _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offsetof(struct vdso_scratch, offered) == VDSO_SCR_OFFERED &&
@@ -100,7 +106,9 @@ _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offset
 		       offsetof(struct vdso_scratch, message_name) == VDSO_SCR_MESSAGE &&
 		       offsetof(struct vdso_scratch, vector_at) == VDSO_SCR_VECTOR &&
 		       offsetof(struct vdso_scratch, control_size) == VDSO_SCR_CONTROL &&
-		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
+		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE &&
+		       offsetof(struct vdso_scratch, name_size) == VDSO_SCR_NAME_SIZE &&
+		       offsetof(struct vdso_scratch, name) == VDSO_SCR_NAME && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
 	       "the injected code reads the scratch page by these offsets");
 
 /* rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15. */
@@ -114,6 +122,7 @@ struct vdso_injection {
 	uint64_t rip;
 	uint64_t flags;
 	struct vdso_scratch scratch;
+	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
 };
 
 _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offsetof(struct vdso_injection, mask) == VDSO_INJ_MASK &&
