@@ -285,9 +285,28 @@ static bool refused_to_all(void)
 	return ret;
 }
 
+static struct vdso_inject prepare(struct attempt *a)
+{
+	uint32_t tail = (a->kernel.content + 15u) & ~15u;
+
+	return (struct vdso_inject){
+		.threads = &a->threads,
+		.mem = a->mem,
+		.region = a->region,
+		.fresh = a->fresh,
+		.at = a->space.image + tail,
+		.room = a->kernel.size > tail ? a->kernel.size - tail : 0,
+		.original = a->kernel.image + tail,
+		.image_fd = a->order->image_fd,
+		.clock_fd = a->order->clock_fd,
+		.until_ns = a->threads.since_ns + STAND_NS,
+	};
+}
+
 static int look_at_space(struct attempt *a)
 {
 	pid_t tid = any_thread(a->order->pid);
+	struct vdso_inject inject;
 	int error;
 
 	if (tid == 0)
@@ -316,6 +335,10 @@ static int look_at_space(struct attempt *a)
 	choose_region(a);
 	if (a->region == 0)
 		return answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
+	inject = prepare(a);
+	/* Only to find out the same again, nothing has to stand still. */
+	if (!a->has_clock && !vdso_inject_is_free(&inject))
+		return answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
 	return 0;
 }
 
@@ -498,24 +521,6 @@ static int write_sites(struct attempt *a, bool jumps)
 			return answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
 	}
 	return write_at(a, bytes, end - first, a->space.image + first);
-}
-
-static struct vdso_inject prepare(struct attempt *a)
-{
-	uint32_t tail = (a->kernel.content + 15u) & ~15u;
-
-	return (struct vdso_inject){
-		.threads = &a->threads,
-		.mem = a->mem,
-		.region = a->region,
-		.fresh = a->fresh,
-		.at = a->space.image + tail,
-		.room = a->kernel.size > tail ? a->kernel.size - tail : 0,
-		.original = a->kernel.image + tail,
-		.image_fd = a->order->image_fd,
-		.clock_fd = a->order->clock_fd,
-		.until_ns = a->threads.since_ns + STAND_NS,
-	};
 }
 
 /* What a try that was killed has left behind the kernel's image goes, unless somebody may still need it. */

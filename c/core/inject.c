@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #endif
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
 #define SIGNALS_BYTES 8L
+#define LONGEST_NAP_NS 1000000
 #define LEFT_BEHIND_NS UINT64_C(1000000000) /* far longer than it takes to go back, and a handler to return */
 #define NO_CALL UINT64_MAX /* orig_rax outside a system call */
 
@@ -86,7 +88,10 @@ static uint64_t rseq_abort(pid_t tid, int mem, uint64_t rip)
 	return rip - section.start < section.length ? section.abort : 0;
 }
 
-/* The thread that loses least by being used: best one outside of any system call, whose registers are all there is to it. */
+/*
+ * Best one that was waiting in a system call: the scheduler lets it run at once, whereas a thread that has kept a CPU busy may
+ * have to wait behind other programs, with everybody else standing still.
+ */
 static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struct *regs)
 {
 	struct vdso_thread *best = NULL;
@@ -99,9 +104,9 @@ static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struc
 
 		if (!thread->stopped || thread->gone || get_registers(thread->tid, &r) != 0)
 			continue;
-		if (r.orig_rax != NO_CALL)
+		if (r.orig_rax == NO_CALL || (int64_t)r.rax > RESTART_SYS || (int64_t)r.rax < RESTART_BLOCK)
 			rank = 1;
-		else if (rseq_abort(thread->tid, in->mem, r.rip) != 0)
+		if (r.orig_rax == NO_CALL && rseq_abort(thread->tid, in->mem, r.rip) != 0)
 			rank = 2;
 		if (rank < best_rank) {
 			best = thread;
@@ -120,7 +125,8 @@ static void fill_registers(struct vdso_injection *data, const struct user_regs_s
 	int64_t result = (int64_t)r->rax;
 
 	memcpy(data->reg, reg, sizeof(reg));
-	data->rip = r->rip;
+	data->rip = data->eintr_rip = r->rip;
+	data->eintr_rax = r->rax;
 	data->flags = r->eflags;
 	if (r->orig_rax == NO_CALL)
 		return;
@@ -128,6 +134,9 @@ static void fill_registers(struct vdso_injection *data, const struct user_regs_s
 		data->reg[0] = result == RESTART_BLOCK ? NR_RESTART_SYSCALL : r->orig_rax;
 		data->rip -= 2; /* the length of the syscall instruction */
 	}
+	/* Where a handler without SA_RESTART would end the call we do not know of it, and make it again. */
+	data->eintr_rax = result == RESTART_NOHAND || result == RESTART_BLOCK ? (uint64_t)-EINTR : data->reg[0];
+	data->eintr_rip = result == RESTART_NOHAND || result == RESTART_BLOCK ? r->rip : data->rip;
 }
 
 static void fill_scratch(struct vdso_scratch *s, uint64_t at)
@@ -157,18 +166,25 @@ static bool may_call(pid_t tid)
 	       vdso_procfs_number(getpid(), "Seccomp_filters:") > 0;
 }
 
-/* Until the injected code says another state than that, or the time has come. */
+/*
+ * Until the injected code says another state than that, or the time has come. Looks ever more rarely: we are in front of
+ * everybody, and waking up every few microseconds would keep the thread from running where it has to share our CPU.
+ */
 static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until_ns)
 {
-	const struct timespec moment = {.tv_nsec = 10000};
-	uint64_t at = in->region + VDSO_SCRATCH_AT;
+	uint64_t at = in->region + VDSO_SCRATCH_AT, begin = vdso_threads_now_ns(), now_ns;
 	int32_t now = state;
 
 	while (vdso_memory_read(in->mem, &now, sizeof(now), at) != 0 || now == state) {
-		if (vdso_threads_now_ns() >= until_ns)
-			return state;
+		struct timespec nap = {.tv_nsec = 10000};
+
 		now = state;
-		nanosleep(&moment, NULL); /* not a spin: with one CPU, and in front of everybody, it would never come */
+		now_ns = vdso_threads_now_ns();
+		if (now_ns >= until_ns)
+			return state;
+		if (now_ns - begin > 80000)
+			nap.tv_nsec = now_ns - begin < 8 * LONGEST_NAP_NS ? (long)((now_ns - begin) / 8) : LONGEST_NAP_NS;
+		nanosleep(&nap, NULL);
 	}
 	return now;
 }
@@ -260,6 +276,16 @@ static int send_descriptors(struct vdso_inject *in, struct line *line)
 		return error;
 	memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
 	return sendmsg(line->fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+}
+
+/* It closes its end when it has done with it, and says how it went right after. */
+static void await_hang_up(const struct line *line, uint64_t until_ns)
+{
+	struct pollfd end = {.fd = line->fd, .events = 0};
+	uint64_t now = vdso_threads_now_ns();
+
+	if (now < until_ns)
+		poll(&end, 1, (int)((until_ns - now) / 1000000u));
 }
 
 static void hang_up(struct line *line)
@@ -400,6 +426,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (state == VDSO_INJ_OFFERS) {
 		in->error = send_descriptors(in, &line);
 		/* Without them it gives up by itself, and closes what it has opened. */
+		if (in->error == 0)
+			await_hang_up(&line, in->until_ns);
 		state = await_state(in, VDSO_INJ_OFFERS, in->until_ns);
 	}
 	hang_up(&line);

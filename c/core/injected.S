@@ -18,6 +18,7 @@
 #define NR_connect 42
 #define NR_recvmsg 47
 #define NR_socketpair 53
+#define NR_rt_sigpending 127
 #define NR_ppoll 271
 
 #define DATA(offset) (vdso_injected_end + (offset))(%rip)
@@ -215,10 +216,19 @@ vdso_injected_wait:
 	syscall
 
 vdso_injected_waited:
-	/* Nobody has come. What is in use may not go, and a region that was there before may be. */
-	cmpq $0, DATA(VDSO_INJ_FRESH)
-	je 3f
+	/* Nobody has come. Whether a signal is waiting has to be asked while there is memory to have it written to. */
+	xorl %ebx, %ebx
 	cmpl $VDSO_STEP_REGION, %r14d
+	je 3f
+	movl $NR_rt_sigpending, %eax
+	movq %r15, %rdi
+	movl $8, %esi
+	syscall
+	movq DATA(VDSO_INJ_MASK), %rbx
+	notq %rbx
+	andq (%r15), %rbx
+	/* What is in use may not go, and a region that was there before may be. */
+	cmpq $0, DATA(VDSO_INJ_FRESH)
 	je 3f
 	movl $NR_munmap, %eax
 	movq %r12, %rdi
@@ -226,9 +236,12 @@ vdso_injected_waited:
 	syscall
 
 	/* The flags outlive a system call. Signals come in behind it, and find the program's own stack. */
-3:	leaq DATA(VDSO_INJ_FLAGS), %rsp
+3:	movq REG(7), %rbp
+	testq %rbx, %rbx
+	leaq DATA(VDSO_INJ_FLAGS), %rsp
+	jnz 6f
 	popfq
-	movq REG(7), %rsp
+	movq %rbp, %rsp
 	movl $NR_rt_sigprocmask, %eax
 	movl $2, %edi /* SIG_SETMASK */
 	leaq DATA(VDSO_INJ_MASK), %rsi
@@ -251,6 +264,32 @@ vdso_injected_waited:
 	movq REG(14), %r14
 	movq REG(15), %r15
 	jmp *DATA(VDSO_INJ_RIP)
+
+	/* The same, for a call that a signal ends. */
+6:	popfq
+	movq %rbp, %rsp
+	movl $NR_rt_sigprocmask, %eax
+	movl $2, %edi
+	leaq DATA(VDSO_INJ_MASK), %rsi
+	movl $0, %edx
+	movl $8, %r10d
+	syscall
+	movq DATA(VDSO_INJ_EINTR_RAX), %rax
+	movq REG(1), %rbx
+	movq REG(2), %rcx
+	movq REG(3), %rdx
+	movq REG(4), %rsi
+	movq REG(5), %rdi
+	movq REG(6), %rbp
+	movq REG(8), %r8
+	movq REG(9), %r9
+	movq REG(10), %r10
+	movq REG(11), %r11
+	movq REG(12), %r12
+	movq REG(13), %r13
+	movq REG(14), %r14
+	movq REG(15), %r15
+	jmp *DATA(VDSO_INJ_EINTR_RIP)
 	.balign 8
 vdso_injected_end:
 

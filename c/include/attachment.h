@@ -19,7 +19,9 @@
 #define VDSO_INJ_REGISTERS 24
 #define VDSO_INJ_RIP 152
 #define VDSO_INJ_FLAGS 160
-#define VDSO_INJ_SCRATCH 168
+#define VDSO_INJ_EINTR_RAX 168
+#define VDSO_INJ_EINTR_RIP 176
+#define VDSO_INJ_SCRATCH 184
 
 /* In the scratch page, whose beginning the injected code copies from behind itself. */
 #define VDSO_SCR_STATE 0
@@ -121,6 +123,9 @@ struct vdso_injection {
 	uint64_t reg[VDSO_INJ_REGISTER_COUNT];
 	uint64_t rip;
 	uint64_t flags;
+	/* In the place of rax and rip should a signal be waiting: a call that is made again only when no handler runs. */
+	uint64_t eintr_rax;
+	uint64_t eintr_rip;
 	struct vdso_scratch scratch;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
 };
@@ -128,6 +133,8 @@ struct vdso_injection {
 _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offsetof(struct vdso_injection, mask) == VDSO_INJ_MASK &&
 		       offsetof(struct vdso_injection, reg) == VDSO_INJ_REGISTERS && offsetof(struct vdso_injection, rip) == VDSO_INJ_RIP &&
 		       offsetof(struct vdso_injection, flags) == VDSO_INJ_FLAGS &&
+		       offsetof(struct vdso_injection, eintr_rax) == VDSO_INJ_EINTR_RAX &&
+		       offsetof(struct vdso_injection, eintr_rip) == VDSO_INJ_EINTR_RIP &&
 		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH,
 	       "the injected code reads its data by these offsets");
 
