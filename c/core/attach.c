@@ -344,13 +344,13 @@ static int look_at_space(struct attempt *a)
 
 /* ---- who else is in the address space ---- */
 
-static bool shares(pid_t pid, pid_t other)
+static bool shares(pid_t tid, pid_t other)
 {
-	return other != pid && syscall(SYS_kcmp, pid, other, KCMP_VM, 0L, 0L) == 0;
+	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0L, 0L) == 0;
 }
 
-/* Everybody, since a child may have been left to another parent. Where kcmp is not to be had nothing is known. */
-static pid_t find_sharer(pid_t pid)
+/* Everybody but the process itself (`tid` is a thread of it that has not ended), since a child may have been left to another parent. Where kcmp is not to be had nothing is known. */
+static pid_t find_sharer(pid_t pid, pid_t tid)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -359,7 +359,7 @@ static pid_t find_sharer(pid_t pid)
 	while (dir != NULL && ret == 0 && (entry = readdir(dir)) != NULL) {
 		pid_t other = atoi(entry->d_name);
 
-		if (other > 0 && shares(pid, other))
+		if (other > 0 && other != pid && shares(tid, other))
 			ret = other;
 	}
 	if (dir != NULL)
@@ -368,7 +368,7 @@ static pid_t find_sharer(pid_t pid)
 }
 
 /* Those that have come since, while the process stands still. */
-static pid_t find_sharing_child(const struct vdso_threads *threads)
+static pid_t find_sharing_child(const struct vdso_threads *threads, pid_t any)
 {
 	for (size_t i = 0; i < threads->count; i++) {
 		pid_t tid = threads->thread[i].tid;
@@ -381,7 +381,7 @@ static pid_t find_sharing_child(const struct vdso_threads *threads)
 		if (file == NULL)
 			continue;
 		while (fscanf(file, "%d", &child) == 1)
-			if (shares(threads->pid, child)) {
+			if (shares(any, child)) {
 				fclose(file);
 				return child;
 			}
@@ -430,7 +430,7 @@ static int look_again(struct attempt *a)
 	if (error != 0 || (a->region != 0) != a->order->detach || (a->order->detach && a->region != region))
 		return answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
 	a->region = region;
-	sharer = find_sharing_child(&a->threads);
+	sharer = find_sharing_child(&a->threads, a->tid);
 	if (sharer != 0)
 		return answer(a, VDSO_ATTACH_SHARED, 0, sharer);
 	return 0;
@@ -589,7 +589,7 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 		return;
 	if (!order->detach && build_detours(a) != 0)
 		return;
-	sharer = find_sharer(order->pid);
+	sharer = find_sharer(order->pid, any_thread(order->pid));
 	if (sharer != 0) {
 		answer(a, VDSO_ATTACH_SHARED, 0, sharer);
 		return;

@@ -25,6 +25,7 @@
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
 #define SIGNALS_BYTES 8L
 #define LONGEST_NAP_NS 1000000
+#define HANG_UP_MS 2 /* between looks at whether it has stopped on the way */
 #define LEFT_BEHIND_NS UINT64_C(1000000000) /* far longer than it takes to go back, and a handler to return */
 #define NO_CALL UINT64_MAX /* orig_rax outside a system call */
 
@@ -170,7 +171,7 @@ static bool may_call(pid_t tid)
  * Until the injected code says another state than that, or the time has come. Looks ever more rarely: we are in front of
  * everybody, and waking up every few microseconds would keep the thread from running where it has to share our CPU.
  */
-static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until_ns)
+static int32_t await_state(struct vdso_inject *in, struct vdso_thread *thread, int32_t state, uint64_t until_ns)
 {
 	uint64_t at = in->region + VDSO_SCRATCH_AT, begin = vdso_threads_now_ns(), now_ns;
 	int32_t now = state;
@@ -179,6 +180,7 @@ static int32_t await_state(struct vdso_inject *in, int32_t state, uint64_t until
 		struct timespec nap = {.tv_nsec = 10000};
 
 		now = state;
+		vdso_threads_keep_going(in->threads, thread);
 		now_ns = vdso_threads_now_ns();
 		if (now_ns >= until_ns)
 			return state;
@@ -279,13 +281,12 @@ static int send_descriptors(struct vdso_inject *in, struct line *line)
 }
 
 /* It closes its end when it has done with it, and says how it went right after. */
-static void await_hang_up(const struct line *line, uint64_t until_ns)
+static void await_hang_up(struct vdso_inject *in, struct vdso_thread *thread, const struct line *line)
 {
 	struct pollfd end = {.fd = line->fd, .events = 0};
-	uint64_t now = vdso_threads_now_ns();
 
-	if (now < until_ns)
-		poll(&end, 1, (int)((until_ns - now) / 1000000u));
+	while (vdso_threads_now_ns() < in->until_ns && poll(&end, 1, HANG_UP_MS) == 0)
+		vdso_threads_keep_going(in->threads, thread);
 }
 
 static void hang_up(struct line *line)
@@ -396,7 +397,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	data.since_ns = vdso_threads_now_ns();
 	fill_registers(&data, &before);
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
-	if (!has_getfd())
+	/* A leader that has ended before its threads has no descriptors left to be asked for. */
+	if (!has_getfd() || vdso_procfs_state(in->threads->pid) == 'Z')
 		in->error = listen_to(&line, &data.scratch);
 	if (in->error != 0) {
 		hang_up(&line);
@@ -422,13 +424,13 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
 
 	/* Before it has begun it may take as long as it has to; once it waits for us its patience is short. */
-	state = await_state(in, 0, in->until_ns - VDSO_INJ_PATIENCE_NS / 2);
+	state = await_state(in, thread, 0, in->until_ns - VDSO_INJ_PATIENCE_NS / 2);
 	if (state == VDSO_INJ_OFFERS) {
 		in->error = send_descriptors(in, &line);
 		/* Without them it gives up by itself, and closes what it has opened. */
 		if (in->error == 0)
-			await_hang_up(&line, in->until_ns);
-		state = await_state(in, VDSO_INJ_OFFERS, in->until_ns);
+			await_hang_up(in, thread, &line);
+		state = await_state(in, thread, VDSO_INJ_OFFERS, in->until_ns);
 	}
 	hang_up(&line);
 	outcome = put_back(in, thread, &before, data.mask, state);

@@ -211,6 +211,19 @@ int vdso_threads_await(struct vdso_threads *t, struct vdso_thread *thread, uint6
 	return thread->gone ? -ESRCH : 0;
 }
 
+void vdso_threads_keep_going(struct vdso_threads *t, struct vdso_thread *thread)
+{
+	int status;
+	pid_t tid;
+
+	while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
+		take_status(t, tid, status);
+	if (thread->stopped && !thread->gone) {
+		thread->stopped = false;
+		ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
+	}
+}
+
 void vdso_threads_release(struct vdso_threads *t)
 {
 	for (size_t i = 0; i < t->count; i++)

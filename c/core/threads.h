@@ -39,6 +39,9 @@ int vdso_threads_stop(pid_t pid, uint64_t patience_ns, struct vdso_threads *ret)
 /* Waits until one that has been told to go on has stopped again. -ETIMEDOUT at that time, -ESRCH. */
 int vdso_threads_await(struct vdso_threads *threads, struct vdso_thread *thread, uint64_t until_ns);
 
+/* Lets one that has been told to go on, and has stopped on the way, go on: it had been stopped by a signal, or is now. */
+void vdso_threads_keep_going(struct vdso_threads *threads, struct vdso_thread *thread);
+
 void vdso_threads_release(struct vdso_threads *threads);
 
 #endif

@@ -1,0 +1,559 @@
+"""`vdso attach` and `vdso detach`: what processes read then, and that they go on as if nothing had been."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import (
+    OFFSET,
+    OFFSET_S,
+    TIMEOUT_S,
+    Programs,
+    Start,
+    finish,
+    host_clocks,
+    parse_reading,
+    want,
+)
+
+from vdso import _core
+from vdso.errors import AlreadyAttached, NotAttached
+from vdso.swap import attach as attaching
+
+HOST = 0
+PATIENCE = ["--timeout", "20"]  # a shared machine may keep a thread from stopping
+
+
+@pytest.fixture
+def attach(vdso: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    def run(pid: int, *options: str, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        return finish([*prefix, vdso, "attach", str(pid), *(options or ("--offset", OFFSET)), *PATIENCE])
+
+    return run
+
+
+@pytest.fixture
+def detach(vdso: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    def run(pid: int, *, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        return finish([*prefix, vdso, "detach", str(pid), *PATIENCE])
+
+    return run
+
+
+Attach = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    """The next line that it prints."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], TIMEOUT_S)
+    assert ready, "says nothing"
+    line: str = process.stdout.readline()
+    assert line, f"ended with status {process.wait()}"
+    return line
+
+
+def ask(process: "subprocess.Popen[str]", what: str = "") -> str:
+    assert process.stdin is not None
+    process.stdin.write(what + "\n")
+    process.stdin.flush()
+    return line_of(process)
+
+
+def assert_reads(process: "subprocess.Popen[str]", by_s: float, what: str = "") -> None:
+    """What it prints when asked is the host's time, moved by that much."""
+    before = host_clocks()
+    line = ask(process, what)
+    words = line.split()
+    text = "".join(f"{words[i]} {words[i + 1]}\n" for i in range(0, len(words), 2))
+    reading = parse_reading(text, before, host_clocks())
+    for name, value in reading.lines:
+        if name == "wall":
+            assert round(reading.off(name, value) / 3600) * 3600 == by_s, line
+
+
+def assert_done(done: "subprocess.CompletedProcess[str]", word: str) -> None:
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"{word} \S+ \(pid \d+\); it stood still for [\d.]+ ms\n", done.stdout)
+
+
+# ---- programs ----
+
+TICKING: dict[str, Callable[[Programs], list[str | Path]]] = {
+    "glibc": lambda programs: [programs.c("ticking")],
+    "glibc-static": lambda programs: [programs.static("ticking")],
+    "musl": lambda programs: [programs.musl("ticking")],
+    "musl-static": lambda programs: [programs.musl("ticking", static=True)],
+    "python": lambda programs: [sys.executable, programs.script("ticking.py")],
+    "node": lambda _: [want("node", "nodejs"), "-e", NODE],
+    "java": lambda programs: [*programs.java("Ticking")],
+}
+
+NODE = r"""
+console.log("ready");
+require("readline").createInterface({ input: process.stdin }).on("line", () =>
+  console.log("wall " + Date.now() / 1000 + " monotonic " + Number(process.hrtime.bigint()) / 1e9));
+setInterval(() => Date.now(), 1);
+"""
+
+
+@pytest.mark.parametrize("name", TICKING)
+def test_a_program(name: str, programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    process = start(TICKING[name](programs))
+    assert line_of(process) == "ready\n"
+    assert_reads(process, HOST)
+    for _ in range(3):
+        assert_done(attach(process.pid), "attached")
+        assert_reads(process, OFFSET_S)
+        assert_done(detach(process.pid), "detached")
+        assert_reads(process, HOST)
+    assert_done(attach(process.pid, "--at", "@999993600"), "attached")
+    assert 999_993_600 <= float(ask(process).split()[1]) < 999_993_600 + TIMEOUT_S
+    assert process.poll() is None
+
+
+def test_a_server_that_serves(programs: Programs, start: Start) -> None:
+    """A static Go server answers every request meanwhile, with one of the two times."""
+    process = start([programs.go("ticking")])
+    url = f"http://127.0.0.1:{line_of(process).split()[1]}/"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def assert_serves(by_s: float) -> None:
+        for _ in range(20):
+            before = host_clocks()
+            with opener.open(url, timeout=TIMEOUT_S) as answer:
+                text = answer.read().decode()
+            [(name, value)] = parse_reading(text, before, host_clocks()).lines
+            assert abs(value - before[name] - by_s) < 5
+
+    page = attaching.clock_page(OFFSET_S * 10**9)
+    for _ in range(10):
+        assert_serves(HOST)
+        attaching.attach(process.pid, page.reader_fd, timeout_s=20)
+        assert_serves(OFFSET_S)
+        attaching.detach(process.pid, timeout_s=20)
+
+
+def test_children(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    """What it forks is attached with it, and can be detached alone; what it execs is the kernel's again."""
+    process = start([programs.c("ticking")])
+    line_of(process)
+    attach(process.pid)
+    assert_reads(process, OFFSET_S, "fork")
+    assert_reads(process, HOST, "exec")
+    assert_reads(process, OFFSET_S)
+    assert_done(detach(process.pid), "detached")
+    assert_reads(process, HOST, "fork")
+
+
+def test_a_child_is_detached_alone(start: Start) -> None:
+    parent = start([sys.executable, "-c", FORKING])
+    child = int(line_of(parent))
+    page = attaching.clock_page(OFFSET_S * 10**9)
+    with pytest.raises(NotAttached):
+        attaching.detach(child)
+    attaching.attach(parent.pid, page.reader_fd, timeout_s=20)
+    assert_reads(parent, OFFSET_S, "parent")
+    assert_reads(parent, HOST, "child")
+    second = int(ask(parent, "fork"))
+    assert_reads(parent, OFFSET_S, "child")
+    attaching.detach(second, timeout_s=20)
+    assert_reads(parent, OFFSET_S, "parent")
+    assert_reads(parent, HOST, "child")
+
+
+FORKING = r"""
+import os, sys, time
+
+def child():
+    down, up = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(down[1])
+        while os.read(down[0], 1):
+            os.write(up[1], b"wall %r\n" % time.time())
+        os._exit(0)
+    return pid, down[1], up[0]
+
+pid, down, up = child()
+print(pid, flush=True)
+for line in sys.stdin:
+    if line == "fork\n":
+        pid, down, up = child()
+        print(pid, flush=True)
+    elif line == "child\n":
+        os.write(down, b"x")
+        print(os.read(up, 99).decode(), end="", flush=True)
+    else:
+        print("wall", time.time(), flush=True)
+"""
+
+
+def test_nobody_else_sees_the_jumps(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    """The vDSO's pages are the kernel's own memory, the same in every process: a write makes a copy."""
+    one, other = start([programs.c("ticking")]), start([programs.c("ticking")])
+    assert line_of(one) == line_of(other)
+    before = ask(one, "sum")
+    assert ask(other, "sum") == before
+    attach(one.pid)
+    assert ask(one, "sum") != before
+    assert ask(other, "sum") == before
+    assert_reads(other, HOST)
+    detach(one.pid)
+    assert ask(one, "sum") == before
+
+
+@pytest.mark.usefixtures("as_root")
+def test_in_a_chroot(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    """And in namespaces of its own: nothing reaches it by a path, a name or a number."""
+    script = 'mount -t tmpfs none "$1" && cp "$2" "$1/program" && exec chroot "$1" /program'
+    root = programs.directory / "root"
+    root.mkdir(exist_ok=True)
+    words = ["unshare", "-m", "-p", "-n", "-i", "-u", "-f", "sh", "-c", script, "sh", root]
+    outer = start([*words, programs.static("ticking")])
+    line_of(outer)
+    [pid] = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text(encoding="ascii").split()
+    assert_done(attach(int(pid)), "attached")
+    assert_reads(outer, OFFSET_S)
+    assert_done(detach(int(pid)), "detached")
+    assert_reads(outer, HOST)
+
+
+def test_of_an_unprivileged_user(
+    programs: Programs, start: Start, attach: Attach, detach: Attach, unprivileged: list[str]
+) -> None:
+    process = start([*unprivileged, programs.c("ticking")])
+    line_of(process)
+    assert_done(attach(process.pid, prefix=tuple(unprivileged)), "attached")
+    assert_reads(process, OFFSET_S)
+    assert_done(detach(process.pid, prefix=tuple(unprivileged)), "detached")
+
+
+# ---- in the middle of something ----
+
+
+def rounds(pid: int, count: int) -> None:
+    for _ in range(count):
+        page = attaching.clock_page(OFFSET_S * 10**9)
+        attaching.attach(pid, page.reader_fd, timeout_s=20)
+        attaching.detach(pid, timeout_s=20)
+
+
+def run_readers(programs: Programs, start: Start, count: int, *more: str) -> None:
+    process = start([programs.c("readers"), "8", str(OFFSET_S), *more])
+    assert line_of(process) == "ready\n"
+    mappings = Path(f"/proc/{process.pid}/maps")
+    rounds(process.pid, 2)
+    before = len(mappings.read_text(encoding="utf-8").splitlines())
+    rounds(process.pid, count)
+    after = len(mappings.read_text(encoding="utf-8").splitlines())
+    assert process.stdin is not None
+    process.stdin.close()
+    readings, moved, wrong, back, image, auxv = map(int, line_of(process).split())
+    assert process.wait(TIMEOUT_S) == 0
+    assert (wrong, back, image, auxv) == (0, 0, 1, 1)
+    assert readings > moved > 0
+    # Pages are used again, but for those whose version happens to be the new page's as well.
+    assert after - before <= 8 * 4
+
+
+@pytest.mark.parametrize("more", [(), ("profiled",)])
+def test_eight_threads(programs: Programs, start: Start, more: tuple[str, ...]) -> None:
+    """Reading the clocks flat out, and the same under a SIGPROF whose handler does so too."""
+    run_readers(programs, start, 50, *more)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("more", [(), ("profiled",)])
+def test_eight_threads_for_long(programs: Programs, start: Start, more: tuple[str, ...]) -> None:
+    run_readers(programs, start, 500, *more)
+
+
+def test_calls_that_wait(programs: Programs, start: Start) -> None:
+    """None ends early, late, or with EINTR, but for the one that a handler ends."""
+    process = start([programs.c("waits")])
+    line_of(process)
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        rounds(process.pid, 1)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    found = {}
+    for line in process.stdout:
+        name, *numbers = line.split()
+        found[name] = [int(number) for number in numbers]
+    timed = {"nanosleep", "clock_nanosleep", "poll", "ppoll", "select"}
+    assert len(found) == 15
+    for name, (result, error, elapsed_ms) in found.items():
+        if name in timed:
+            assert (result, error) == (0, 0), name
+            assert elapsed_ms >= 2000, name
+        elif name == "pause":
+            assert (result, error) == (-1, 4)
+        else:
+            assert (result >= 0, error) == (True, 0), name
+
+
+def test_a_stopped_process(programs: Programs, start: Start, attach: Attach) -> None:
+    """It stays stopped."""
+    process = start([programs.c("ticking")])
+    line_of(process)
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert_done(attach(process.pid), "attached")
+    assert "State:\tT (stopped)" in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    os.kill(process.pid, signal.SIGCONT)
+    assert_reads(process, OFFSET_S)
+
+
+def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
+    """Starts an attach or detach and kills it, helper or the process that it tries in, after up to 3 ms."""
+    chance = random.Random(seed)
+    image = os.open(attaching.IMAGE, os.O_RDONLY)
+    if seed % 2:
+        words = ["attach", str(pid), "--clock", str(page.reader_fd), "--image", str(image)]
+    else:
+        words = ["detach", str(pid)]
+    helper = subprocess.Popen(
+        [attaching.HELPER, *words, "--timeout-ms", "0"],
+        pass_fds=(page.reader_fd, image),
+        stdout=subprocess.DEVNULL,
+    )
+    end = time.perf_counter() + chance.random() * 0.003
+    while time.perf_counter() < end:
+        pass
+    helper.kill()
+    helper.wait()
+    os.close(image)
+
+
+def run_kills(programs: Programs, start: Start, count: int) -> None:
+    process = start([programs.c("readers"), "2", str(OFFSET_S)])
+    line_of(process)
+    page = attaching.clock_page(OFFSET_S * 10**9)
+    for seed in range(count):
+        kill_at(seed, process.pid, page)
+        assert process.poll() is None
+    # Whatever the last one has left is soon no longer needed.
+    for _ in range(2):
+        with contextlib.suppress(AlreadyAttached):
+            attaching.attach(process.pid, page.reader_fd, timeout_s=20)
+        attaching.detach(process.pid, timeout_s=20)
+    assert process.stdin is not None
+    process.stdin.close()
+    readings, moved, wrong, back, image, auxv = map(int, line_of(process).split())
+    assert process.wait(TIMEOUT_S) == 0
+    assert readings > moved
+    assert (wrong, back, image, auxv) == (0, 0, 1, 1)
+
+
+def test_the_attacher_is_killed(programs: Programs, start: Start) -> None:
+    """At any moment: the process runs on, attached or not, and reads rightly."""
+    run_kills(programs, start, 200)
+
+
+@pytest.mark.soak
+def test_the_attacher_is_killed_for_long(programs: Programs, start: Start) -> None:
+    run_kills(programs, start, 5000)
+
+
+# ---- refused ----
+
+
+def assert_refused(done: "subprocess.CompletedProcess[str]", code: int, pattern: str) -> None:
+    """One line and a hint, or one without."""
+    assert re.match(rf"vdso: {pattern}\n", done.stderr), done.stderr
+    assert (done.returncode, done.stdout) == (code, "")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_no_such_process(attach: Attach, detach: Attach) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    for run in (attach, detach):
+        assert_refused(run(gone.pid), 118, f"there is no process {gone.pid}")
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "1.5", "x", "", "99999999999"])
+def test_no_process_id(vdso: str, word: str) -> None:
+    assert finish([vdso, "detach", "--", word]).returncode == 2
+    assert finish([vdso, "attach", "--offset", "1d", "--", word]).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--offset", "1d", "--at", "@5"], ["--offset", "soon"], ["--at", "x"]]
+)
+def test_no_such_time(vdso: str, options: list[str]) -> None:
+    assert finish([vdso, "attach", str(os.getpid()), *options]).returncode == 2
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_kernel_thread(attach: Attach) -> None:
+    flags = [(int(path.name), path / "stat") for path in Path("/proc").iterdir() if path.name.isdigit()]
+    kernel = [
+        pid
+        for pid, stat in flags
+        if stat.exists() and int(stat.read_text().rsplit(")", 1)[1].split()[6]) & 0x200000
+    ]
+    if not kernel:
+        pytest.skip("there are none in this PID namespace")
+    assert_refused(attach(kernel[0]), 121, rf"process {kernel[0]} \(.*\) is a thread of the kernel")
+
+
+def test_a_zombie(programs: Programs, start: Start, attach: Attach) -> None:
+    child = int(line_of(start([programs.c("odd"), "zombie"])).split()[1])
+    assert_refused(attach(child), 121, rf"process {child} \(odd\) has ended, and waits for its parent .*")
+
+
+def test_a_thread(programs: Programs, start: Start, attach: Attach) -> None:
+    process = start([programs.c("readers"), "1", "0"])
+    line_of(process)
+    [other] = {int(tid) for tid in os.listdir(f"/proc/{process.pid}/task")} - {process.pid}
+    assert_refused(attach(other), 118, rf"{other} is a thread of process {process.pid} \(readers\)")
+
+
+def test_without_its_leader(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    process = start([programs.c("odd"), "leader"])
+    line_of(process)
+    assert_reads(process, HOST)
+    assert_done(attach(process.pid), "attached")
+    assert_reads(process, OFFSET_S)
+    assert_done(detach(process.pid), "detached")
+    assert_reads(process, HOST)
+
+
+def test_traced_already(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    process = start([programs.c("ticking")])
+    line_of(process)
+    tracer = start([want("strace", "strace"), "-p", str(process.pid)])
+    assert tracer.stderr is not None
+    assert "attached" in tracer.stderr.readline()
+    for run in (attach, detach):
+        assert_refused(
+            run(process.pid),
+            121,
+            rf"process {process.pid} \(ticking\) is being traced, by {tracer.pid} \(strace\)",
+        )
+
+
+def test_run_by_vdso_run(vdso: str, programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    process = start([vdso, "run", "--offset", OFFSET, "--", programs.c("ticking")])
+    line_of(process)
+    for run in (attach, detach):
+        assert_refused(run(process.pid), 123, r"process \d+ \(ticking\) was started by `vdso run`, .*")
+    assert_reads(process, OFFSET_S)
+
+
+def test_twice(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    process = start([programs.c("ticking")])
+    line_of(process)
+    assert_refused(
+        detach(process.pid), 122, r"process \d+ \(ticking\) is on the host's clock: it is not attached"
+    )
+    attach(process.pid)
+    assert_refused(attach(process.pid), 123, r"process \d+ \(ticking\) is attached already")
+    detach(process.pid)
+    assert_refused(
+        detach(process.pid), 122, r"process \d+ \(ticking\) is on the host's clock: it is not attached"
+    )
+
+
+def test_a_32_bit_program(programs: Programs, start: Start, attach: Attach) -> None:
+    """One that waits for its reader before it can end."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    process = start([programs.i386("legacy")], stdout=writer)
+    os.close(writer)
+    try:
+        assert_refused(attach(process.pid), 121, r"process \d+ \(legacy-i386\) is a 32-bit program")
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_another_users(programs: Programs, start: Start, attach: Attach, unprivileged: list[str]) -> None:
+    process = start([programs.c("ticking")])
+    line_of(process)
+    assert_refused(
+        attach(process.pid, prefix=tuple(unprivileged)),
+        120,
+        rf"process {process.pid} \(ticking\) is another user's \(root\)",
+    )
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_seccomp_filter(programs: Programs, start: Start, attach: Attach, unprivileged: list[str]) -> None:
+    """Where it cannot be suspended nothing is risked; root suspends it."""
+    process = start([*unprivileged, programs.c("odd"), "seccomp"])
+    assert line_of(process) == "ready\n"
+    assert_refused(
+        attach(process.pid, prefix=tuple(unprivileged)), 119, r"process \d+ \(odd\) has a seccomp filter, .*"
+    )
+    assert_reads(process, HOST)
+    assert_done(attach(process.pid), "attached")
+    assert_reads(process, OFFSET_S)
+
+
+def test_sealed(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
+    """A debugger's way of writing is not what a seal is against."""
+    process = start([programs.c("odd"), "sealed"])
+    said = line_of(process)
+    assert said in ("ready\n", os.strerror(38) + "\n")
+    assert_done(attach(process.pid), "attached")
+    assert_reads(process, OFFSET_S)
+    assert_done(detach(process.pid), "detached")
+    assert_reads(process, HOST)
+
+
+@pytest.mark.parametrize("how", ["vfork", "clone"])
+def test_a_shared_address_space(how: str, vdso: str, programs: Programs, start: Start) -> None:
+    """Refused in one line, or done once the other has gone."""
+    process = start([programs.c("odd"), how])
+    line_of(process)
+    done = finish([vdso, "attach", str(process.pid), "--offset", OFFSET, "--timeout", "0.2"])
+    assert_refused(
+        done, 124, rf"process {process.pid} \(odd\) shares its address space with process \d+ \(odd\)"
+    )
+    waiting = start([vdso, "attach", str(process.pid), "--offset", OFFSET, "--timeout", "20", "--json"])
+    # Whichever comes first: it has tried, or has yet to begin.
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    out, err = waiting.communicate(timeout=TIMEOUT_S)
+    assert (waiting.returncode, err) == (0, "")
+    assert json.loads(out)["pid"] == process.pid
+    assert_reads(process, OFFSET_S)
+
+
+def test_changed_by_somebody_else(programs: Programs, start: Start, attach: Attach) -> None:
+    """Another tool's jump is not written over."""
+    process = start([programs.c("ticking")])
+    line_of(process)
+    maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    found = re.search(r"^(\w+)-\w+ .*\[vdso\]$", maps, re.MULTILINE)
+    assert found is not None
+    image = int(found[1], 16)
+    # In what unwinding reads, and nothing else.
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(image + 0x600)
+        byte = memory.read(1)
+        memory.seek(image + 0x600)
+        memory.write(bytes([byte[0] ^ 0xFF]))
+    assert_refused(attach(process.pid), 121, r"somebody else has changed the vDSO of process \d+ \(ticking\)")
+    assert_reads(process, HOST)
