@@ -319,7 +319,7 @@ def test_a_stopped_process(programs: Programs, start: Start, attach: Attach) -> 
 
 
 def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
-    """Starts an attach or detach and kills it, helper or the process that it tries in, after up to 3 ms."""
+    """Starts an attach or detach and kills it, helper or the process that it tries in, after up to 5 ms."""
     chance = random.Random(seed)
     image = os.open(attaching.IMAGE, os.O_RDONLY)
     if seed % 2:
@@ -331,7 +331,7 @@ def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
         pass_fds=(page.reader_fd, image),
         stdout=subprocess.DEVNULL,
     )
-    end = time.perf_counter() + chance.random() * 0.003
+    end = time.perf_counter() + chance.random() * 0.005
     while time.perf_counter() < end:
         pass
     helper.kill()

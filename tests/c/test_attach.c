@@ -1,0 +1,481 @@
+/*
+ * Attaching, to the instruction: lengths of instructions; jumps into this kernel's image, and into those that stand in the
+ * files named by VDSO_IMAGES (separated by colons), put there while a call stands at each of its instructions in turn; and
+ * a thread of which every register is in use while code is injected into it.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "area.h"
+#include "attach.h"
+#include "decode.h"
+#include "detour.h"
+#include "image.h"
+#include "space.h"
+
+#define OFFSET_SEC 86400000
+#define AHEAD_SEC 1000000 /* what our function adds in the steps below */
+
+/* ---- lengths ---- */
+
+static const struct {
+	const char *text;
+	uint8_t bytes[15];
+	uint8_t length;
+	uint8_t rip_at;
+	uint8_t branch_at;
+} encodings[] = {
+	{"push %rbp", {0x55}, 1, 0, 0},
+	{"push %r14", {0x41, 0x56}, 2, 0, 0},
+	{"mov %rsp,%rbp", {0x48, 0x89, 0xe5}, 3, 0, 0},
+	{"endbr64", {0xf3, 0x0f, 0x1e, 0xfa}, 4, 0, 0},
+	{"lea x(%rip),%r10", {0x4c, 0x8d, 0x15, 1, 2, 3, 4}, 7, 3, 0},
+	{"cmpl $x,y(%rip)", {0x81, 0x3d, 1, 2, 3, 4, 5, 6, 7, 8}, 10, 2, 0},
+	{"cmpb $x,y(%rip)", {0x80, 0x3d, 1, 2, 3, 4, 5}, 7, 2, 0},
+	{"ja rel32", {0x0f, 0x87, 1, 2, 3, 4}, 6, 0, 2},
+	{"ja rel8", {0x77, 1}, 2, 0, 1},
+	{"jmp rel32", {0xe9, 1, 2, 3, 4}, 5, 0, 1},
+	{"call rel32", {0xe8, 1, 2, 3, 4}, 5, 0, 1},
+	{"mov $imm64,%rax", {0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8}, 10, 0, 0},
+	{"mov $imm32,%eax", {0xb8, 1, 2, 3, 4}, 5, 0, 0},
+	{"mov $imm16,%ax", {0x66, 0xb8, 1, 2}, 4, 0, 0},
+	{"movabs moffs,%eax", {0xa1, 1, 2, 3, 4, 5, 6, 7, 8}, 9, 0, 0},
+	{"mov x(,%rax,8),%rcx", {0x48, 0x8b, 0x0c, 0xc5, 1, 2, 3, 4}, 8, 0, 0},
+	{"mov x(%rsp),%rcx", {0x48, 0x8b, 0x4c, 0x24, 1}, 5, 0, 0},
+	{"testb $x,y(%rsi)", {0xf6, 0x46, 0x1d, 1}, 4, 0, 0},
+	{"neg %ecx", {0xf7, 0xd9}, 2, 0, 0},
+	{"test $imm32,%ecx", {0xf7, 0xc1, 1, 2, 3, 4}, 6, 0, 0},
+	{"rdtscp", {0x0f, 0x01, 0xf9}, 3, 0, 0},
+	{"lfence", {0x0f, 0xae, 0xe8}, 3, 0, 0},
+	{"syscall", {0x0f, 0x05}, 2, 0, 0},
+	{"shrd $x,%rax,%rdx", {0x48, 0x0f, 0xac, 0xc2, 1}, 5, 0, 0},
+	{"imul $imm32,%rax,%rax", {0x48, 0x69, 0xc0, 1, 2, 3, 4}, 7, 0, 0},
+	{"enter", {0xc8, 1, 2, 3}, 4, 0, 0},
+	{"pshufd $x,%xmm1,%xmm0", {0x66, 0x0f, 0x70, 0xc1, 1}, 5, 0, 0},
+	{"palignr $x,%xmm1,%xmm0", {0x66, 0x0f, 0x3a, 0x0f, 0xc1, 1}, 6, 0, 0},
+	{"pshufb %xmm1,%xmm0", {0x66, 0x0f, 0x38, 0x00, 0xc1}, 5, 0, 0},
+	{"vmovdqa x(%rip),%xmm0", {0xc5, 0xf9, 0x6f, 0x05, 1, 2, 3, 4}, 8, 4, 0},
+	{"vpalignr $x,%ymm1,%ymm0,%ymm0", {0xc4, 0xe3, 0x7d, 0x0f, 0xc1, 1}, 6, 0, 0},
+	{"vzeroupper", {0xc5, 0xf8, 0x77}, 3, 0, 0},
+	{"vpaddd %zmm1,%zmm0,%zmm0", {0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc1}, 6, 0, 0},
+	{"(invalid)", {0x06}, 0, 0, 0},
+	{"(32-bit address)", {0x67, 0x8b, 0x00}, 0, 0, 0},
+};
+
+static void test_lengths(void)
+{
+	for (unsigned i = 0; i < sizeof(encodings) / sizeof(encodings[0]); i++) {
+		struct vdso_instruction found;
+		bool known = vdso_decode(encodings[i].bytes, sizeof(encodings[i].bytes), &found), short_of;
+
+		check(known == (encodings[i].length != 0) &&
+			      (!known || (found.length == encodings[i].length && found.rip_at == encodings[i].rip_at &&
+					  found.branch_at == encodings[i].branch_at)),
+		      "%s: %u bytes", encodings[i].text, known ? found.length : 0);
+		short_of = known && vdso_decode(encodings[i].bytes, (size_t)encodings[i].length - 1, &found);
+		if (short_of)
+			check(false, "%s: beyond its end", encodings[i].text);
+	}
+}
+
+/* ---- every instruction of every image ---- */
+
+#define DATA_PAGES 16u /* in front of an image: zeros, by which its clock has no mode and it makes the system call */
+#define IMAGE_ROOM 16384u
+
+struct subject {
+	const char *name;
+	uint8_t image[IMAGE_ROOM];
+	size_t size;
+	uint32_t function[VDSO_FN_COUNT];
+	uint8_t *at; /* mapped, behind its data pages */
+	uint8_t *code;
+};
+
+static int ahead_clock_gettime(int id, struct timespec *ts)
+{
+	int ret = (int)syscall(SYS_clock_gettime, id, ts);
+
+	ts->tv_sec += AHEAD_SEC;
+	return ret;
+}
+
+static int ahead_gettimeofday(struct timeval *tv, void *tz)
+{
+	int ret = (int)syscall(SYS_gettimeofday, tv, tz);
+
+	tv->tv_sec += AHEAD_SEC;
+	return ret;
+}
+
+static time_t ahead_time(time_t *t)
+{
+	time_t ret = AHEAD_SEC;
+
+	if (t != NULL)
+		*t = ret;
+	return ret;
+}
+
+static const enum vdso_function patched[] = {VDSO_FN_CLOCK_GETTIME, VDSO_FN_GETTIMEOFDAY, VDSO_FN_TIME};
+static const char *const patched_names[] = {"clock_gettime", "gettimeofday", "time"};
+enum { PATCHED = 3 };
+
+/* function(first, second), with a value in every register that it has to preserve. 0 in *kept: it has not. */
+long call_checked(void *function, long first, long second, long *kept);
+__asm__(".text\n"
+	".globl call_checked\n"
+	"call_checked:\n"
+	"	push %rbx\n"
+	"	push %rbp\n"
+	"	push %r12\n"
+	"	push %r13\n"
+	"	push %r14\n"
+	"	push %r15\n"
+	"	push %rcx\n" /* kept; and the stack is aligned again */
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %rdi\n"
+	"	mov %rdx, %rsi\n"
+	"	mov $0x1111, %ebx\n"
+	"	mov $0x2222, %ebp\n"
+	"	mov $0x3333, %r12d\n"
+	"	mov $0x4444, %r13d\n"
+	"	mov $0x5555, %r14d\n"
+	"	mov $0x6666, %r15d\n"
+	"	call *%rax\n"
+	"	xor $0x1111, %rbx\n"
+	"	xor $0x2222, %rbp\n"
+	"	xor $0x3333, %r12\n"
+	"	xor $0x4444, %r13\n"
+	"	xor $0x5555, %r14\n"
+	"	xor $0x6666, %r15\n"
+	"	or %rbp, %rbx\n"
+	"	or %r12, %rbx\n"
+	"	or %r13, %rbx\n"
+	"	or %r14, %rbx\n"
+	"	or %r15, %rbx\n"
+	"	pop %rcx\n"
+	"	xor %edx, %edx\n"
+	"	test %rbx, %rbx\n"
+	"	sete %dl\n"
+	"	mov %rdx, (%rcx)\n"
+	"	pop %r15\n"
+	"	pop %r14\n"
+	"	pop %r13\n"
+	"	pop %r12\n"
+	"	pop %rbp\n"
+	"	pop %rbx\n"
+	"	ret\n");
+
+enum reading { WRONG, KERNELS, OURS };
+
+/* What a call of the function gave. The data being zeros, time() gives 0. */
+static enum reading call_once(unsigned which, void *function)
+{
+	int64_t before = kernel_ns(CLOCK_REALTIME), after, value;
+	long kept = 0, ret;
+
+	if (which == 0) {
+		struct timespec ts = {0};
+
+		ret = (int)call_checked(function, CLOCK_REALTIME, (long)&ts, &kept);
+		value = ns_of(&ts);
+	} else if (which == 1) {
+		struct timeval tv = {0};
+
+		ret = (int)call_checked(function, (long)&tv, 0, &kept);
+		value = (int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000 + 999;
+	} else {
+		time_t t = -1, returned = call_checked(function, (long)&t, 0, &kept);
+
+		return !kept || t != returned ? WRONG : t == 0 ? KERNELS : t == AHEAD_SEC ? OURS : WRONG;
+	}
+	after = kernel_ns(CLOCK_REALTIME) + 999;
+	if (ret != 0 || !kept)
+		return WRONG;
+	if (value >= before && value <= after)
+		return KERNELS;
+	value -= (int64_t)AHEAD_SEC * 1000000000;
+	return value >= before && value <= after ? OURS : WRONG;
+}
+
+static bool map_subject(struct subject *s)
+{
+	size_t data = DATA_PAGES * 4096, size = data + IMAGE_ROOM + 4096;
+	uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (base == MAP_FAILED)
+		return false;
+	s->at = base + data;
+	s->code = s->at + IMAGE_ROOM;
+	memcpy(s->at, s->image, s->size);
+	memset(s->code, 0xcc, 4096);
+	vdso_area_functions((const char *)s->at, s->function);
+	return true;
+}
+
+/*
+ * A child that makes one call, and a jump put into the function when the call has executed `steps` of its instructions.
+ * Returns what the child read, or -1 once the call has ended before that.
+ */
+static int call_with_jump(struct subject *s, unsigned which, const struct vdso_site *site, const uint8_t *jump, unsigned steps)
+{
+	uint64_t entry = (uint64_t)s->at + site->entry;
+	struct user_regs_struct regs;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		ptrace(PTRACE_TRACEME, 0, 0L, 0L);
+		raise(SIGSTOP);
+		_exit(call_once(which, (void *)entry));
+	}
+	waitpid(pid, &status, 0);
+	/* Up to the entry by a breakpoint, which is taken away again. */
+	long word = ptrace(PTRACE_PEEKTEXT, pid, entry, 0L);
+
+	ptrace(PTRACE_POKETEXT, pid, entry, (word & ~0xffl) | 0xcc);
+	ptrace(PTRACE_CONT, pid, 0L, 0L);
+	waitpid(pid, &status, 0);
+	ptrace(PTRACE_POKETEXT, pid, entry, word);
+	ptrace(PTRACE_GETREGS, pid, 0L, &regs);
+	regs.rip = entry;
+	ptrace(PTRACE_SETREGS, pid, 0L, &regs);
+	for (unsigned i = 0; i < steps; i++) {
+		ptrace(PTRACE_SINGLESTEP, pid, 0L, 0L);
+		waitpid(pid, &status, 0);
+		ptrace(PTRACE_GETREGS, pid, 0L, &regs);
+		if (regs.rip < (uint64_t)s->at || regs.rip >= (uint64_t)s->at + s->size) {
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			return -1;
+		}
+	}
+	uint64_t at = (uint64_t)s->at + site->at;
+	long there = ptrace(PTRACE_PEEKTEXT, pid, at, 0L);
+
+	memcpy(&there, jump, VDSO_JUMP_BYTES);
+	ptrace(PTRACE_POKETEXT, pid, at, there);
+	ptrace(PTRACE_CONT, pid, 0L, 0L);
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : WRONG;
+}
+
+static void test_image(struct subject *s)
+{
+	void *const ours[PATCHED] = {(void *)ahead_clock_gettime, (void *)ahead_gettimeofday, (void *)ahead_time};
+	struct vdso_site site[PATCHED];
+	struct vdso_detour detour[PATCHED];
+	uint8_t jump[PATCHED][VDSO_JUMP_BYTES];
+	uint32_t size = 0;
+
+	if (!check(map_subject(s), "%s: mapped", s->name))
+		return;
+	for (unsigned i = 0; i < PATCHED; i++) {
+		/* Our function is out of a jump's reach of wherever mmap has put it: by way of a word. */
+		static const uint8_t through[] = {0xff, 0x25, 0, 0, 0, 0};
+		uint8_t *far = s->code + 3072 + i * 16;
+
+		memcpy(far, through, sizeof(through));
+		memcpy(far + sizeof(through), &ours[i], sizeof(ours[i]));
+		if (!check(vdso_site_find(s->image, s->size, s->function[patched[i]], &site[i]), "%s: %s has a place at +%u, %u bytes",
+			   s->name, patched_names[i], site[i].at - site[i].entry, site[i].length) ||
+		    !check(vdso_site_emit(&site[i], s->image, (uint64_t)s->at, (uint64_t)far, (uint64_t)s->code + size, s->code + size,
+					  &detour[i]) &&
+				   detour[i].size <= VDSO_DETOUR_MAX,
+			   "%s: %s, its code fits", s->name, patched_names[i]))
+			return;
+		detour[i].kernel += size;
+		detour[i].ours += size;
+		size += detour[i].size;
+		vdso_site_jump((uint64_t)s->at + site[i].at, (uint64_t)s->code + detour[i].ours, jump[i]);
+	}
+	mprotect(s->at, IMAGE_ROOM + 4096, PROT_READ | PROT_EXEC);
+	for (unsigned i = 0; i < PATCHED; i++) {
+		unsigned steps = 0, kernels = 0, by_ours = 0, wrong = 0;
+		int got;
+
+		check(call_once(i, s->at + site[i].entry) == KERNELS, "%s: %s as it is", s->name, patched_names[i]);
+		check(call_once(i, s->code + detour[i].kernel) == KERNELS, "%s: %s by the copy of its beginning", s->name,
+		      patched_names[i]);
+		while (steps < 1000 && (got = call_with_jump(s, i, &site[i], jump[i], steps)) >= 0) {
+			kernels += got == KERNELS;
+			by_ours += got == OURS;
+			wrong += got != KERNELS && got != OURS;
+			steps++;
+		}
+		check(wrong == 0 && by_ours > 0 && kernels > 0,
+		      "%s: %s, a jump put there at each of %u instructions: %u go on, %u go over to ours, %u go wrong", s->name,
+		      patched_names[i], steps, kernels, by_ours, wrong);
+	}
+}
+
+static void test_images(void)
+{
+	static struct subject s;
+	const char *list = getenv("VDSO_IMAGES");
+	struct vdso_space own;
+	char path[4096];
+
+	if (vdso_space_read_own(&own) != 0 || own.image == 0) {
+		check(true, "this kernel gives no vDSO");
+		return;
+	}
+	s.name = "this kernel";
+	s.size = own.image_end - own.image;
+	if (s.size <= sizeof(s.image)) {
+		memcpy(s.image, (const void *)own.image, s.size);
+		test_image(&s);
+	}
+	while (list != NULL && *list != '\0') {
+		size_t length = strcspn(list, ":");
+		int fd;
+
+		snprintf(path, sizeof(path), "%.*s", (int)length, list);
+		fd = open(path, O_RDONLY);
+		memset(&s, 0, sizeof(s));
+		s.name = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
+		s.size = fd >= 0 ? (size_t)read(fd, s.image, sizeof(s.image)) : 0;
+		if (check(s.size > sizeof(Elf64_Ehdr), "%s: read", s.name))
+			test_image(&s);
+		list += length + (list[length] == ':');
+	}
+}
+
+/* ---- a thread that uses every register ---- */
+
+/* Spins until the word at *stop is not 0, and returns 0 if ever a register was not what it had been, else 1. No stack. */
+long spin_checked(_Atomic int *stop);
+__asm__(".text\n"
+	".globl spin_checked\n"
+	"spin_checked:\n"
+	"	push %rbx\n"
+	"	push %rbp\n"
+	"	push %r12\n"
+	"	push %r13\n"
+	"	push %r14\n"
+	"	push %r15\n"
+	"	mov $0x101, %eax\n"
+	"	mov $0x102, %ebx\n"
+	"	mov $0x103, %ecx\n"
+	"	mov $0x104, %edx\n"
+	"	mov $0x105, %esi\n"
+	"	mov $0x107, %ebp\n"
+	"	mov $0x108, %r8d\n"
+	"	mov $0x109, %r9d\n"
+	"	mov $0x10a, %r10d\n"
+	"	mov $0x10b, %r11d\n"
+	"	mov $0x10c, %r12d\n"
+	"	mov $0x10d, %r13d\n"
+	"	mov $0x10e, %r14d\n"
+	"	mov $0x10f, %r15d\n"
+	"	movq %r15, %xmm7\n"
+	"	stc\n"
+	"1:	jnc 2f\n" /* lea, mov and jcc leave the flags alone; inc too leaves the carry */
+	"	lea -0x101(%rax), %rax\n"
+	"	lea (%rax,%rbx), %rax\n"
+	"	lea -0x102(%rax), %rax\n"
+	"	lea (%rax,%rcx), %rax\n"
+	"	lea -0x103(%rax), %rax\n"
+	"	lea (%rax,%rdx), %rax\n"
+	"	lea -0x104(%rax), %rax\n"
+	"	lea (%rax,%rsi), %rax\n"
+	"	lea -0x105(%rax), %rax\n"
+	"	lea (%rax,%rbp), %rax\n"
+	"	lea -0x107(%rax), %rax\n"
+	"	lea (%rax,%r8), %rax\n"
+	"	lea -0x108(%rax), %rax\n"
+	"	lea (%rax,%r9), %rax\n"
+	"	lea -0x109(%rax), %rax\n"
+	"	lea (%rax,%r10), %rax\n"
+	"	lea -0x10a(%rax), %rax\n"
+	"	lea (%rax,%r11), %rax\n"
+	"	lea -0x10b(%rax), %rax\n"
+	"	lea (%rax,%r12), %rax\n"
+	"	lea -0x10c(%rax), %rax\n"
+	"	lea (%rax,%r13), %rax\n"
+	"	lea -0x10d(%rax), %rax\n"
+	"	lea (%rax,%r14), %rax\n"
+	"	lea -0x10e(%rax), %rax\n"
+	"	lea (%rax,%r15), %rax\n"
+	"	lea -0x10f(%rax), %rax\n"
+	"	lea 0x101(%rax), %rax\n"
+	"	jnc 2f\n"
+	"	cmpl $0, (%rdi)\n"
+	"	jne 3f\n"
+	"	cmp $0x101, %rax\n"
+	"	jne 2f\n"
+	"	movq %xmm7, %r15\n"
+	"	stc\n"
+	"	jmp 1b\n"
+	"2:	xor %eax, %eax\n"
+	"	jmp 4f\n"
+	"3:	mov $1, %eax\n"
+	"4:	pop %r15\n"
+	"	pop %r14\n"
+	"	pop %r13\n"
+	"	pop %r12\n"
+	"	pop %rbp\n"
+	"	pop %rbx\n"
+	"	ret\n");
+
+static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd)
+{
+	struct vdso_attach order = {.pid = pid, .image_fd = image_fd, .clock_fd = page_fd, .timeout_ns = 20000000000u};
+	struct vdso_attach_report report;
+
+	order.detach = page_fd < 0;
+	vdso_attach(&order, &report);
+	return report;
+}
+
+static void test_registers(unsigned rounds)
+{
+	struct vdso_clock_record record;
+	struct vdso_page_shape shape = vdso_clock_shape();
+	_Atomic int *stop = shared(4096);
+	int image_fd = open(getenv("VDSO_CLOCK_IMAGE"), O_RDONLY | O_CLOEXEC), status;
+	unsigned failed = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct timespec ts;
+		long good = spin_checked(stop);
+
+		clock_gettime(CLOCK_REALTIME, &ts);
+		_exit(good && llabs(kernel_ns(CLOCK_REALTIME) - ns_of(&ts)) < 60000000000 ? 0 : 1);
+	}
+	vdso_record_offset(&record, OFFSET_SEC, 0);
+	for (unsigned i = 0; i < rounds; i++) {
+		int page_fd;
+
+		if (vdso_page_create_memfd("vdso-clock", &shape, &page_fd) != 0)
+			fail("vdso_page_create_memfd");
+		for (unsigned k = 0; k <= i % 7; k++) /* another version than the last one's: its place is used again */
+			publish(page_fd, &record);
+		failed += attach_to(pid, image_fd, page_fd).outcome != VDSO_ATTACH_DONE;
+		failed += attach_to(pid, image_fd, -1).outcome != VDSO_ATTACH_DONE;
+		close(page_fd);
+	}
+	atomic_store(stop, 1);
+	waitpid(pid, &status, 0);
+	check(failed == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	      "%u rounds with a thread that has something in every register: %u failed, status %x", rounds, failed, (unsigned)status);
+	close(image_fd);
+}
+
+int main(int argc, char **argv)
+{
+	test_lengths();
+	test_images();
+	test_registers(soak(argc, argv) ? 2000 : 50);
+	return check_done();
+}
