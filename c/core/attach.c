@@ -22,6 +22,7 @@
 #include "area.h"
 #include "attachment.h"
 #include "clock.h"
+#include "decode.h"
 #include "detour.h"
 #include "inject.h"
 #include "memory.h"
@@ -50,7 +51,7 @@ static const char *const steps[] = {
 struct kernel {
 	const uint8_t *image;
 	uint64_t size;    /* mapped */
-	uint32_t content; /* what is in it; the rest is nobody's */
+	uint32_t content; /* what a program may need of it: section headers come behind that, and then nothing */
 	uint32_t function[VDSO_FN_COUNT];
 	struct vdso_site site[VDSO_ATTACHED_FUNCTIONS];
 };
@@ -126,6 +127,7 @@ static int learn_kernel(struct attempt *a)
 	struct kernel *k = &a->kernel;
 	struct vdso_space own;
 	const Elf64_Ehdr *header;
+	const Elf64_Phdr *segment;
 	int error = vdso_space_read_own(&own);
 
 	if (error != 0)
@@ -136,11 +138,14 @@ static int learn_kernel(struct attempt *a)
 	k->size = own.image_end - own.image;
 	vdso_area_functions((const char *)k->image, k->function);
 	header = (const void *)k->image;
-	k->content = (uint32_t)(header->e_shoff + (uint64_t)header->e_shnum * header->e_shentsize);
+	segment = (const void *)(k->image + header->e_phoff);
+	for (unsigned i = 0; i < header->e_phnum; i++)
+		if (segment[i].p_type == PT_LOAD && segment[i].p_offset + segment[i].p_filesz > k->content)
+			k->content = (uint32_t)(segment[i].p_offset + segment[i].p_filesz);
 	if (k->content > k->size)
 		k->content = (uint32_t)k->size;
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
-		if (!vdso_site_find(k->image, k->content, k->function[functions[i]], &k->site[i]))
+		if (!vdso_site_find(k->image, k->size, k->function[functions[i]], &k->site[i]))
 			return answer_of(a, VDSO_ATTACH_NO_SITE, 0, function_names[i]);
 	return 0;
 }
@@ -211,7 +216,7 @@ static bool is_attachment(struct attempt *a, uint64_t region)
 static uint64_t jump_at(struct attempt *a, const struct vdso_site *site)
 {
 	const uint8_t *original = a->kernel.image + site->at;
-	uint8_t there[VDSO_INJECT_LARGEST_INSTRUCTION];
+	uint8_t there[VDSO_INSTRUCTION_MAX];
 	int32_t distance;
 
 	if (vdso_memory_read(a->mem, there, site->length, a->space.image + site->at) != 0)
@@ -523,7 +528,7 @@ static int write_sites(struct attempt *a, bool jumps)
 	return write_at(a, bytes, end - first, a->space.image + first);
 }
 
-/* What a try that was killed has left behind the kernel's image goes, unless somebody may still need it. */
+/* What a try that was killed has left behind what is needed of the kernel's image goes, unless somebody may still need it. */
 static int tidy(struct attempt *a)
 {
 	struct vdso_inject inject = prepare(a);

@@ -340,7 +340,7 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 bool vdso_inject_is_free(struct vdso_inject *in)
 {
 	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
-	uint8_t there[2048];
+	uint8_t there[VDSO_INJECT_LARGEST];
 	uint64_t since;
 
 	if (size > in->room || size > sizeof(there) || vdso_memory_read(in->mem, there, size, in->at) != 0)
@@ -365,7 +365,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	struct user_regs_struct before, regs;
 	struct vdso_injection data = {.region = in->region, .fresh = in->fresh};
 	enum vdso_inject_outcome outcome;
-	uint8_t bytes[2048];
+	uint8_t bytes[VDSO_INJECT_LARGEST];
 	struct vdso_thread *thread;
 	struct line line = {-1, -1};
 	uint64_t all = UINT64_MAX, abort;

@@ -8,7 +8,7 @@
 
 #include "threads.h"
 
-#define VDSO_INJECT_LARGEST_INSTRUCTION 16u
+#define VDSO_INJECT_LARGEST 2048u /* bytes of code and data, at the most */
 
 struct vdso_inject {
 	struct vdso_threads *threads; /* all stopped, and stopped again afterwards */

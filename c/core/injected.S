@@ -235,60 +235,47 @@ vdso_injected_waited:
 	movl $VDSO_REGION_BYTES, %esi
 	syscall
 
-	/* The flags outlive a system call. Signals come in behind it, and find the program's own stack. */
-3:	movq REG(7), %rbp
-	testq %rbx, %rbx
-	leaq DATA(VDSO_INJ_FLAGS), %rsp
-	jnz 6f
-	popfq
-	movq %rbp, %rsp
-	movl $NR_rt_sigprocmask, %eax
-	movl $2, %edi /* SIG_SETMASK */
-	leaq DATA(VDSO_INJ_MASK), %rsi
-	movl $0, %edx
-	movl $8, %r10d
-	syscall
-	movq REG(0), %rax
-	movq REG(1), %rbx
-	movq REG(2), %rcx
-	movq REG(3), %rdx
-	movq REG(4), %rsi
-	movq REG(5), %rdi
-	movq REG(6), %rbp
+	/* What the last system call does not use. */
+3:	movq REG(6), %rbp
 	movq REG(8), %r8
 	movq REG(9), %r9
-	movq REG(10), %r10
-	movq REG(11), %r11
 	movq REG(12), %r12
 	movq REG(13), %r13
 	movq REG(14), %r14
 	movq REG(15), %r15
+	movl $NR_rt_sigprocmask, %eax
+	movl $2, %edi /* SIG_SETMASK */
+	leaq DATA(VDSO_INJ_MASK), %rsi
+	xorl %edx, %edx
+	movl $8, %r10d
+	/* The flags outlive it. Signals come in behind it, and find the program's own stack. */
+	testq %rbx, %rbx
+	movq REG(1), %rbx
+	leaq DATA(VDSO_INJ_FLAGS), %rsp
+	jnz 6f
+	popfq
+	movq REG(7), %rsp
+	syscall
+	movq REG(0), %rax
+	movq REG(2), %rcx
+	movq REG(3), %rdx
+	movq REG(4), %rsi
+	movq REG(5), %rdi
+	movq REG(10), %r10
+	movq REG(11), %r11
 	jmp *DATA(VDSO_INJ_RIP)
 
 	/* The same, for a call that a signal ends. */
 6:	popfq
-	movq %rbp, %rsp
-	movl $NR_rt_sigprocmask, %eax
-	movl $2, %edi
-	leaq DATA(VDSO_INJ_MASK), %rsi
-	movl $0, %edx
-	movl $8, %r10d
+	movq REG(7), %rsp
 	syscall
 	movq DATA(VDSO_INJ_EINTR_RAX), %rax
-	movq REG(1), %rbx
 	movq REG(2), %rcx
 	movq REG(3), %rdx
 	movq REG(4), %rsi
 	movq REG(5), %rdi
-	movq REG(6), %rbp
-	movq REG(8), %r8
-	movq REG(9), %r9
 	movq REG(10), %r10
 	movq REG(11), %r11
-	movq REG(12), %r12
-	movq REG(13), %r13
-	movq REG(14), %r14
-	movq REG(15), %r15
 	jmp *DATA(VDSO_INJ_EINTR_RIP)
 	.balign 8
 vdso_injected_end:

@@ -286,7 +286,9 @@ static void test_image(struct subject *s)
 
 		memcpy(far, through, sizeof(through));
 		memcpy(far + sizeof(through), &ours[i], sizeof(ours[i]));
-		if (!check(vdso_site_find(s->image, s->size, s->function[patched[i]], &site[i]), "%s: %s has a place at +%u, %u bytes",
+		bool found = vdso_site_find(s->image, s->size, s->function[patched[i]], &site[i]);
+
+		if (!check(found, "%s: %s has a place at +%u, %u bytes",
 			   s->name, patched_names[i], site[i].at - site[i].entry, site[i].length) ||
 		    !check(vdso_site_emit(&site[i], s->image, (uint64_t)s->at, (uint64_t)far, (uint64_t)s->code + size, s->code + size,
 					  &detour[i]) &&

@@ -557,3 +557,51 @@ def test_changed_by_somebody_else(programs: Programs, start: Start, attach: Atta
         memory.write(bytes([byte[0] ^ 0xFF]))
     assert_refused(attach(process.pid), 121, r"somebody else has changed the vDSO of process \d+ \(ticking\)")
     assert_reads(process, HOST)
+
+
+# ---- instructions ----
+
+
+def own_image() -> bytes:
+    """The kernel's image as this process has it."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    found = re.search(r"^(\w+)-(\w+) .*\[vdso\]$", maps, re.MULTILINE)
+    assert found is not None
+    first, end = int(found[1], 16), int(found[2], 16)
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        memory.seek(first)
+        return memory.read(end - first)
+
+
+@pytest.mark.parametrize("what", ["vdso", "libc"])
+def test_lengths_are_as_a_disassembler_has_them(what: str, programs: Programs, tmp_path: Path) -> None:
+    """Of every instruction in the kernel's image, and of the C library's, as far as they are known."""
+    import io
+
+    import capstone
+    from elftools.elf.elffile import ELFFile
+
+    if what == "vdso":
+        data = own_image()
+    else:
+        [path] = {
+            line.split()[-1]
+            for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+            if "/libc.so" in line
+        }
+        data = Path(path).read_bytes()
+    text = ELFFile(io.BytesIO(data)).get_section_by_name(".text")
+    code = text.data()[: 1 << 19]
+    # Where a disassembler finds its next one, whatever may stand between functions.
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    lengths = {at: size for at, size, _, _ in disassembler.disasm_lite(code, 0)}
+    (tmp_path / "code").write_bytes(code)
+    (tmp_path / "offsets").write_text("".join(f"{at}\n" for at in lengths), encoding="ascii")
+    done = finish([programs.c("lengths"), tmp_path / "code", tmp_path / "offsets"])
+    assert done.returncode == 0
+    found = {at: length for at, length, _, _ in (map(int, line.split()) for line in done.stdout.splitlines())}
+    assert len(found) == len(lengths) > 300
+    wrong = {at: length for at, length in found.items() if length not in (0, lengths[at])}
+    assert not wrong
+    unknown = [at for at, length in found.items() if length == 0]
+    assert len(unknown) <= (0 if what == "vdso" else len(found) // 1000)
