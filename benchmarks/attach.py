@@ -1,7 +1,7 @@
 """What attaching to a running process costs it: `python benchmarks/attach.py`.
 
-For how long it stands still, with 8 threads that wait or read the clock flat out, and what a read costs an attached process
-against a plain one, by rounds in turns.
+For how long it stands still, with 8 threads that wait or read the clock flat out, and what a read costs an
+attached process against a plain one, by rounds in turns.
 """
 
 import argparse

@@ -22,7 +22,6 @@
 #include "area.h"
 #include "attachment.h"
 #include "clock.h"
-#include "decode.h"
 #include "detour.h"
 #include "inject.h"
 #include "memory.h"
@@ -35,6 +34,7 @@
 #define STAND_NS (45 * MS_NS) /* for everything, before they are let go */
 #define PAUSE_NS (10 * MS_NS) /* between tries */
 
+#define IMAGE_MAX 32768u /* of what a kernel has in its image: some 8 KiB */
 #define PF_KTHREAD 0x00200000u
 
 static const enum vdso_function functions[VDSO_ATTACHED_FUNCTIONS] = {VDSO_FN_CLOCK_GETTIME, VDSO_FN_GETTIMEOFDAY, VDSO_FN_TIME};
@@ -70,6 +70,7 @@ struct attempt {
 	bool fresh;      /* nothing is mapped there yet */
 	uint8_t detours[VDSO_PAGE_BYTES]; /* what the detours page is to hold */
 	struct vdso_detour detour[VDSO_ATTACHED_FUNCTIONS];
+	uint8_t image[IMAGE_MAX]; /* what is there of the kernel's */
 };
 
 const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
@@ -129,6 +130,8 @@ static int learn_kernel(struct attempt *a)
 	const Elf64_Ehdr *header;
 	const Elf64_Phdr *segment;
 	int error = vdso_space_read_own(&own);
+	uint32_t entry[VDSO_ATTACHED_FUNCTIONS];
+	unsigned found;
 
 	if (error != 0)
 		return answer(a, VDSO_ATTACH_FAILED, error, 0);
@@ -144,9 +147,13 @@ static int learn_kernel(struct attempt *a)
 			k->content = (uint32_t)(segment[i].p_offset + segment[i].p_filesz);
 	if (k->content > k->size)
 		k->content = (uint32_t)k->size;
+	if (k->content > sizeof(a->image))
+		return answer(a, VDSO_ATTACH_NO_ROOM, 0, 0);
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
-		if (!vdso_site_find(k->image, k->size, k->function[functions[i]], &k->site[i]))
-			return answer_of(a, VDSO_ATTACH_NO_SITE, 0, function_names[i]);
+		entry[i] = k->function[functions[i]];
+	found = vdso_sites_find(k->image, k->size, entry, VDSO_ATTACHED_FUNCTIONS, k->site);
+	if (found < VDSO_ATTACHED_FUNCTIONS)
+		return answer_of(a, VDSO_ATTACH_NO_SITE, 0, function_names[found]);
 	return 0;
 }
 
@@ -204,53 +211,49 @@ static bool shows_change(struct attempt *a, uint64_t region)
 	       pread(a->order->clock_fd, &after, sizeof(after), (off_t)at) == sizeof(after) && before != after;
 }
 
-static bool is_attachment(struct attempt *a, uint64_t region)
+static bool read_attachment(struct attempt *a, uint64_t region, struct vdso_attachment *ret)
 {
-	struct vdso_attachment there;
-
-	return vdso_memory_read(a->mem, &there, sizeof(there), region + VDSO_DETOURS_AT) == 0 &&
-	       there.magic == VDSO_ATTACHMENT_MAGIC && there.region == region && there.kernel_image == a->space.image;
+	return vdso_memory_read(a->mem, ret, sizeof(*ret), region + VDSO_DETOURS_AT) == 0 && ret->magic == VDSO_ATTACHMENT_MAGIC &&
+	       ret->region == region && ret->kernel_image == a->space.image;
 }
 
-/* Where in the process the jump at a site leads, 0: the site is as the kernel has it, 1: it is something else. */
-static uint64_t jump_at(struct attempt *a, const struct vdso_site *site)
+/* The kernel's image with the jumps into that region. */
+static bool patch_image(struct attempt *a, uint64_t region, const uint32_t ours[VDSO_ATTACHED_FUNCTIONS], uint8_t *ret)
 {
-	const uint8_t *original = a->kernel.image + site->at;
-	uint8_t there[VDSO_INSTRUCTION_MAX];
-	int32_t distance;
-
-	if (vdso_memory_read(a->mem, there, site->length, a->space.image + site->at) != 0)
-		return 1;
-	if (memcmp(there, original, site->length) == 0)
-		return 0;
-	if (there[0] != 0xe9 || memcmp(there + VDSO_JUMP_BYTES, original + VDSO_JUMP_BYTES, site->length - VDSO_JUMP_BYTES) != 0)
-		return 1;
-	memcpy(&distance, there + 1, sizeof(distance));
-	return a->space.image + site->at + VDSO_JUMP_BYTES + (uint64_t)(int64_t)distance;
+	memcpy(ret, a->kernel.image, a->kernel.content);
+	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
+		if (!vdso_site_patch(&a->kernel.site[i], a->space.image, region + VDSO_DETOURS_AT + ours[i], ret))
+			return false;
+	return true;
 }
 
 /* Finds the region that the process's jumps lead to. 0 and region 0: there are none, and its image is as the kernel's. */
 static int find_active(struct attempt *a)
 {
-	uint64_t first = jump_at(a, &a->kernel.site[0]);
-	uint8_t there[16384];
+	static uint8_t expected[IMAGE_MAX];
+	struct vdso_attachment there;
+	uint64_t target;
 
 	a->region = 0;
-	if (first > 1) {
-		a->region = (first & -(uint64_t)VDSO_PAGE_BYTES) - VDSO_DETOURS_AT;
-		return is_attachment(a, a->region) ? 0 : answer(a, VDSO_ATTACH_CHANGED, 0, 0);
-	}
-	if (a->kernel.content > sizeof(there) || a->space.image_end - a->space.image != a->kernel.size)
+	if (a->space.image_end - a->space.image != a->kernel.size)
 		return answer(a, VDSO_ATTACH_FOREIGN, 0, 0);
-	if (vdso_memory_read(a->mem, there, a->kernel.content, a->space.image) != 0)
+	if (vdso_memory_read(a->mem, a->image, a->kernel.content, a->space.image) != 0)
 		return answer(a, VDSO_ATTACH_FAILED, -EFAULT, 0);
-	if (memcmp(there, a->kernel.image, a->kernel.content) != 0)
-		return answer(a, memcmp(there, a->kernel.image, 64) != 0 ? VDSO_ATTACH_FOREIGN : VDSO_ATTACH_CHANGED, 0, 0);
+	if (memcmp(a->image, a->kernel.image, a->kernel.content) == 0)
+		return 0;
+	if (memcmp(a->image, a->kernel.image, sizeof(Elf64_Ehdr)) != 0)
+		return answer(a, VDSO_ATTACH_FOREIGN, 0, 0);
+	target = vdso_site_target(&a->kernel.site[0], a->image, a->space.image);
+	a->region = (target & -(uint64_t)VDSO_PAGE_BYTES) - VDSO_DETOURS_AT;
+	if (target == 0 || !read_attachment(a, a->region, &there) || !patch_image(a, a->region, there.ours, expected) ||
+	    memcmp(a->image, expected, a->kernel.content) != 0)
+		return answer(a, VDSO_ATTACH_CHANGED, 0, 0);
 	return 0;
 }
 
 static void choose_region(struct attempt *a)
 {
+	struct vdso_attachment there;
 	struct stat clock;
 
 	a->region = 0;
@@ -260,7 +263,7 @@ static void choose_region(struct attempt *a)
 	for (uint32_t i = 0; i < a->space.regions && !a->has_clock; i++) {
 		const struct vdso_region *region = &a->space.region[i];
 
-		if (!region->attached || !is_attachment(a, region->at))
+		if (!region->attached || !read_attachment(a, region->at, &there))
 			continue;
 		a->has_clock = region->inode == clock.st_ino && region->device == clock.st_dev;
 		if (a->has_clock || shows_change(a, region->at))
@@ -463,13 +466,12 @@ static int read_our_functions(struct attempt *a, uint32_t ret[VDSO_FN_COUNT])
 /* Everything that the detours page is to hold. */
 static int build_detours(struct attempt *a)
 {
-	struct vdso_attachment head = {VDSO_ATTACHMENT_MAGIC, a->region, a->space.image, a->order->flags};
+	struct vdso_attachment head = {VDSO_ATTACHMENT_MAGIC, a->region, a->space.image, a->order->flags, {0}};
 	uint32_t ours[VDSO_FN_COUNT] = {0}, at = VDSO_DETOURS_CODE;
 
 	if (read_our_functions(a, ours) != 0)
 		return -1;
 	memset(a->detours, 0xcc, sizeof(a->detours));
-	memcpy(a->detours, &head, sizeof(head));
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++) {
 		uint64_t function = a->region + VDSO_DATA_BYTES + ours[functions[i]];
 
@@ -478,8 +480,10 @@ static int build_detours(struct attempt *a)
 			return answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
 		a->detour[i].kernel += at;
 		a->detour[i].ours += at;
+		head.ours[i] = a->detour[i].ours;
 		at += a->detour[i].size;
 	}
+	memcpy(a->detours, &head, sizeof(head));
 	return 0;
 }
 
@@ -504,28 +508,26 @@ static int write_region(struct attempt *a)
 }
 
 /*
- * All jumps, or none, in one write: from the first site to the last. A tracer that is killed leaves a process that is wholly
- * attached or not at all.
+ * All jumps, or none, in one write, from the first byte that they change to the last. A tracer that is killed leaves a process
+ * that is wholly attached or not at all.
  */
 static int write_sites(struct attempt *a, bool jumps)
 {
-	uint32_t first = UINT32_MAX, end = 0;
-	uint8_t bytes[16384];
+	static uint8_t changed[IMAGE_MAX];
+	uint32_t first = 0, end = a->kernel.content, ours[VDSO_ATTACHED_FUNCTIONS];
 
-	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++) {
-		const struct vdso_site *site = &a->kernel.site[i];
-
-		first = site->at < first ? site->at : first;
-		end = site->at + site->length > end ? site->at + site->length : end;
-	}
-	memcpy(bytes, a->kernel.image + first, end - first);
-	for (unsigned i = 0; jumps && i < VDSO_ATTACHED_FUNCTIONS; i++) {
-		uint32_t at = a->kernel.site[i].at;
-
-		if (!vdso_site_jump(a->space.image + at, a->region + VDSO_DETOURS_AT + a->detour[i].ours, bytes + at - first))
-			return answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
-	}
-	return write_at(a, bytes, end - first, a->space.image + first);
+	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
+		ours[i] = a->detour[i].ours;
+	if (!jumps)
+		memcpy(changed, a->kernel.image, end);
+	else if (!patch_image(a, a->region, ours, changed))
+		return answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
+	/* a->image is what is there: find_active() has just read it. */
+	while (first < end && changed[first] == a->image[first])
+		first++;
+	while (end > first && changed[end - 1] == a->image[end - 1])
+		end--;
+	return write_at(a, changed + first, end - first, a->space.image + first);
 }
 
 /* What a try that was killed has left behind what is needed of the kernel's image goes, unless somebody may still need it. */

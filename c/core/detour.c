@@ -9,7 +9,7 @@ enum { RAX = 0, RCX = 1, RDX = 2, RSP = 4, RBP = 5, RSI = 6, RDI = 7, R11 = 11, 
 enum { NO_REGISTER = -1, NOT_KNOWN = -2 };
 
 #define PUSHES 8u
-#define SEARCH 64u /* bytes of a function in which its first jump-sized instruction is looked for */
+#define SEARCH 64u /* bytes of a function in which a place is looked for */
 
 /* What a function's first instructions have done by the time the site is reached. */
 struct prologue {
@@ -218,30 +218,116 @@ static bool is_branched_to(const uint8_t *image, size_t size, uint32_t entry, ui
 	return false;
 }
 
-bool vdso_site_find(const uint8_t *image, size_t size, uint32_t entry, struct vdso_site *ret)
+/* An instruction that is never gone beyond, and one that does nothing. */
+static bool ends(const uint8_t *code, const struct vdso_instruction *i)
+{
+	if (i->map != VDSO_MAP_ONE || i->vector)
+		return false;
+	return i->opcode == 0xc3 || i->opcode == 0xe9 || i->opcode == 0xeb || (i->opcode == 0xff && (code[1] >> 3 & 7) == 4);
+}
+
+static bool is_nothing(const struct vdso_instruction *i)
+{
+	if (i->vector)
+		return false;
+	return i->map == VDSO_MAP_0F ? i->opcode == 0x1f : i->map == VDSO_MAP_ONE && (i->opcode == 0x90 || i->opcode == 0xcc) && !i->rex;
+}
+
+static bool is_taken(uint32_t at, const struct vdso_site *sites, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (at < sites[i].by + VDSO_JUMP_BYTES && sites[i].by < at + VDSO_JUMP_BYTES)
+			return true;
+	return false;
+}
+
+/* Any branch's end among those bytes, or a function's beginning: somebody may come there. */
+static bool is_reached(const uint8_t *image, size_t size, uint32_t first, uint32_t end, const uint32_t *entry, unsigned entries)
+{
+	for (unsigned i = 0; i < entries; i++)
+		if (entry[i] >= first && entry[i] < end)
+			return true;
+	return is_branched_to(image, size, first - 1, end);
+}
+
+/*
+ * Bytes between functions, behind one's end and in front of the next, that a short jump at `from` reaches: for a long jump.
+ * 0: none.
+ */
+static uint32_t find_gap(const uint8_t *image, size_t size, uint32_t from, const uint32_t *entry, unsigned entries,
+			 const struct vdso_site *sites, unsigned count)
+{
+	size_t at, last;
+	bool ended = false;
+
+	find_text(image, size, &at, &last);
+	while (at < last) {
+		struct vdso_instruction i;
+		size_t gap = at;
+
+		if (!vdso_decode(image + at, last - at, &i))
+			return 0; /* not to be read in order */
+		if (!ended || !is_nothing(&i)) {
+			ended = ends(image + at + i.prefixes + (i.rex != 0), &i);
+			at += i.length;
+			continue;
+		}
+		while (at < last && vdso_decode(image + at, last - at, &i) && is_nothing(&i))
+			at += i.length;
+		ended = false;
+		for (; gap + VDSO_JUMP_BYTES <= at; gap++) {
+			int64_t distance = (int64_t)gap - (int64_t)(from + VDSO_SHORT_JUMP_BYTES);
+
+			if (distance >= INT8_MIN && distance <= INT8_MAX && !is_taken((uint32_t)gap, sites, count) &&
+			    !is_reached(image, size, (uint32_t)gap, (uint32_t)(gap + VDSO_JUMP_BYTES), entry, entries))
+				return (uint32_t)gap;
+		}
+	}
+	return 0;
+}
+
+/* The first instruction that a jump can stand for. */
+static bool find_one(const uint8_t *image, size_t size, const uint32_t *entry, unsigned entries, unsigned which,
+		     const struct vdso_site *sites, struct vdso_site *ret)
 {
 	struct prologue p = {0};
+	uint32_t begin = entry[which];
 
 	memset(ret, 0, sizeof(*ret));
-	if (entry == 0 || entry >= size)
+	if (begin == 0 || begin >= size)
 		return false;
-	for (uint32_t at = entry; at - entry < SEARCH;) {
+	for (uint32_t at = begin; at - begin < SEARCH;) {
 		struct vdso_instruction i;
+		bool movable, landing;
 
 		if (!vdso_decode(image + at, size - at, &i))
 			return false;
-		/* A short branch cannot be moved, and is shorter than a jump anyway. */
-		if (i.length >= VDSO_JUMP_BYTES && i.branch_size != 1 && (i.map != VDSO_MAP_ONE || i.opcode != 0xe8)) {
-			ret->entry = entry;
+		landing = i.map == VDSO_MAP_0F && i.opcode == 0x1e; /* endbr64, where indirect calls have to land */
+		/* A short branch cannot be moved, and a call would return to the copy. */
+		movable = i.branch_size != 1 && (i.map != VDSO_MAP_ONE || i.opcode != 0xe8) && !landing;
+		if (movable && i.length >= VDSO_JUMP_BYTES)
+			ret->by = at;
+		else if (movable && i.length >= VDSO_SHORT_JUMP_BYTES)
+			ret->by = find_gap(image, size, at, entry, entries, sites, which);
+		if (ret->by != 0) {
+			ret->entry = begin;
 			ret->at = at;
 			ret->length = i.length;
-			return !is_branched_to(image, size, entry, at + i.length) && write_undo(&p, ret);
+			return !is_branched_to(image, size, begin, at + i.length) && write_undo(&p, ret);
 		}
 		if (!take(&p, image + at, &i))
 			return false;
 		at += i.length;
 	}
 	return false;
+}
+
+unsigned vdso_sites_find(const uint8_t *image, size_t size, const uint32_t *entry, unsigned count, struct vdso_site *ret)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!find_one(image, size, entry, count, i, ret, &ret[i]))
+			return i;
+	return count;
 }
 
 static bool reaches(uint64_t from, uint64_t to, int32_t *ret)
@@ -252,7 +338,7 @@ static bool reaches(uint64_t from, uint64_t to, int32_t *ret)
 	return distance == *ret;
 }
 
-bool vdso_site_jump(uint64_t from, uint64_t to, uint8_t ret[VDSO_JUMP_BYTES])
+static bool jump(uint64_t from, uint64_t to, uint8_t *ret)
 {
 	int32_t distance;
 
@@ -293,14 +379,33 @@ bool vdso_site_emit(const struct vdso_site *site, const uint8_t *image, uint64_t
 		from += i.length;
 		size += i.length;
 	}
-	if (!vdso_site_jump(at + size, image_at + from, code + size))
+	if (!jump(at + size, image_at + from, code + size))
 		return false;
 	size = (size + VDSO_JUMP_BYTES + 15u) & ~15u;
 	ret->ours = size;
 	memcpy(code + size, site->undo, site->undo_size);
 	size += site->undo_size;
-	if (!vdso_site_jump(at + size, function, code + size))
+	if (!jump(at + size, function, code + size))
 		return false;
 	ret->size = (size + VDSO_JUMP_BYTES + 15u) & ~15u;
 	return true;
+}
+
+bool vdso_site_patch(const struct vdso_site *site, uint64_t image_at, uint64_t to, uint8_t *copy)
+{
+	if (site->by != site->at) {
+		copy[site->at] = 0xeb;
+		copy[site->at + 1] = (uint8_t)(site->by - (site->at + VDSO_SHORT_JUMP_BYTES));
+	}
+	return jump(image_at + site->by, to, copy + site->by);
+}
+
+uint64_t vdso_site_target(const struct vdso_site *site, const uint8_t *changed, uint64_t image_at)
+{
+	int32_t distance;
+
+	if (changed[site->by] != 0xe9)
+		return 0;
+	memcpy(&distance, changed + site->by + 1, sizeof(distance));
+	return image_at + site->by + VDSO_JUMP_BYTES + (uint64_t)(int64_t)distance;
 }

@@ -68,9 +68,11 @@ struct vdso_attachment {
 	uint64_t region;       /* its own address */
 	uint64_t kernel_image; /* where the kernel's is */
 	uint64_t flags;        /* VDSO_PROCESS_* */
+	uint32_t ours[VDSO_ATTACHED_FUNCTIONS]; /* where the jumps lead to, in this page */
 };
 
 #define VDSO_DETOURS_CODE 64u
+_Static_assert(sizeof(struct vdso_attachment) <= VDSO_DETOURS_CODE, "the code follows it");
 
 struct vdso_scratch {
 	int32_t state;

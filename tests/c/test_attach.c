@@ -226,7 +226,7 @@ static bool map_subject(struct subject *s)
  * A child that makes one call, and a jump put into the function when the call has executed `steps` of its instructions.
  * Returns what the child read, or -1 once the call has ended before that.
  */
-static int call_with_jump(struct subject *s, unsigned which, const struct vdso_site *site, const uint8_t *jump, unsigned steps)
+static int call_with_jump(struct subject *s, unsigned which, const struct vdso_site *site, const uint8_t *changed, unsigned steps)
 {
 	uint64_t entry = (uint64_t)s->at + site->entry;
 	struct user_regs_struct regs;
@@ -259,11 +259,11 @@ static int call_with_jump(struct subject *s, unsigned which, const struct vdso_s
 			return -1;
 		}
 	}
-	uint64_t at = (uint64_t)s->at + site->at;
-	long there = ptrace(PTRACE_PEEKTEXT, pid, at, 0L);
-
-	memcpy(&there, jump, VDSO_JUMP_BYTES);
-	ptrace(PTRACE_POKETEXT, pid, at, there);
+	for (size_t i = 0; i < s->size; i += sizeof(word))
+		if (memcmp(s->image + i, changed + i, sizeof(word)) != 0) {
+			memcpy(&word, changed + i, sizeof(word));
+			ptrace(PTRACE_POKETEXT, pid, s->at + i, word);
+		}
 	ptrace(PTRACE_CONT, pid, 0L, 0L);
 	waitpid(pid, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : WRONG;
@@ -274,10 +274,16 @@ static void test_image(struct subject *s)
 	void *const ours[PATCHED] = {(void *)ahead_clock_gettime, (void *)ahead_gettimeofday, (void *)ahead_time};
 	struct vdso_site site[PATCHED];
 	struct vdso_detour detour[PATCHED];
-	uint8_t jump[PATCHED][VDSO_JUMP_BYTES];
-	uint32_t size = 0;
+	static uint8_t changed[IMAGE_ROOM];
+	uint32_t entry[PATCHED], size = 0;
+	unsigned found;
 
 	if (!check(map_subject(s), "%s: mapped", s->name))
+		return;
+	for (unsigned i = 0; i < PATCHED; i++)
+		entry[i] = s->function[patched[i]];
+	found = vdso_sites_find(s->image, s->size, entry, PATCHED, site);
+	if (!check(found == PATCHED, "%s: %u of %u have a place", s->name, found, PATCHED))
 		return;
 	for (unsigned i = 0; i < PATCHED; i++) {
 		/* Our function is out of a jump's reach of wherever mmap has put it: by way of a word. */
@@ -286,19 +292,15 @@ static void test_image(struct subject *s)
 
 		memcpy(far, through, sizeof(through));
 		memcpy(far + sizeof(through), &ours[i], sizeof(ours[i]));
-		bool found = vdso_site_find(s->image, s->size, s->function[patched[i]], &site[i]);
-
-		if (!check(found, "%s: %s has a place at +%u, %u bytes",
-			   s->name, patched_names[i], site[i].at - site[i].entry, site[i].length) ||
-		    !check(vdso_site_emit(&site[i], s->image, (uint64_t)s->at, (uint64_t)far, (uint64_t)s->code + size, s->code + size,
+		if (!check(vdso_site_emit(&site[i], s->image, (uint64_t)s->at, (uint64_t)far, (uint64_t)s->code + size, s->code + size,
 					  &detour[i]) &&
 				   detour[i].size <= VDSO_DETOUR_MAX,
-			   "%s: %s, its code fits", s->name, patched_names[i]))
+			   "%s: %s, at +%u for %u bytes, %s", s->name, patched_names[i], site[i].at - site[i].entry, site[i].length,
+			   site[i].by == site[i].at ? "by a long jump" : "by a short jump and a long one"))
 			return;
 		detour[i].kernel += size;
 		detour[i].ours += size;
 		size += detour[i].size;
-		vdso_site_jump((uint64_t)s->at + site[i].at, (uint64_t)s->code + detour[i].ours, jump[i]);
 	}
 	mprotect(s->at, IMAGE_ROOM + 4096, PROT_READ | PROT_EXEC);
 	for (unsigned i = 0; i < PATCHED; i++) {
@@ -308,7 +310,9 @@ static void test_image(struct subject *s)
 		check(call_once(i, s->at + site[i].entry) == KERNELS, "%s: %s as it is", s->name, patched_names[i]);
 		check(call_once(i, s->code + detour[i].kernel) == KERNELS, "%s: %s by the copy of its beginning", s->name,
 		      patched_names[i]);
-		while (steps < 1000 && (got = call_with_jump(s, i, &site[i], jump[i], steps)) >= 0) {
+		memcpy(changed, s->image, s->size);
+		vdso_site_patch(&site[i], (uint64_t)s->at, (uint64_t)s->code + detour[i].ours, changed);
+		while (steps < 1000 && (got = call_with_jump(s, i, &site[i], changed, steps)) >= 0) {
 			kernels += got == KERNELS;
 			by_ours += got == OURS;
 			wrong += got != KERNELS && got != OURS;
