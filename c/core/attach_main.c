@@ -2,8 +2,10 @@
  * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
  * of NAME=VALUE, as in struct vdso_attach_report.
  *
- *   vdso-attach attach PID --clock FD --image FD [--flags N] [--timeout-ms N]
- *   vdso-attach detach PID [--timeout-ms N]
+ *   vdso-attach attach PID --clock FD --image FD [--flags N] [--timeout-ms N] [--go FD]
+ *   vdso-attach detach PID [--timeout-ms N] [--go FD]
+ *
+ * --go: begin when a byte comes there. A process that has itself attached names the program as its tracer before.
  *
  * A program of its own, since it needs the kernel's image as the kernel gives it, waits for every child that it has, and
  * must be small: it is forked for each try. Status 0: it has said what came of it.
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "attach.h"
 
@@ -26,6 +29,8 @@ int main(int argc, char **argv)
 {
 	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1};
 	struct vdso_attach_report report;
+	int go = -1;
+	char byte;
 
 	if (argc < 3)
 		return usage();
@@ -42,12 +47,16 @@ int main(int argc, char **argv)
 			order.flags = number;
 		else if (strcmp(argv[i], "--timeout-ms") == 0)
 			order.timeout_ns = number * 1000000u;
+		else if (strcmp(argv[i], "--go") == 0)
+			go = (int)number;
 		else
 			return usage();
 	}
 	if (order.pid <= 0 || (!order.detach && (order.clock_fd < 0 || order.image_fd < 0)))
 		return usage();
 	signal(SIGPIPE, SIG_IGN);
+	if (go >= 0 && read(go, &byte, 1) != 1)
+		return 1;
 	vdso_attach(&order, &report);
 	printf("outcome=%s error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32 " stood_ns=%" PRIu64
 	       " longest_ns=%" PRIu64 " what=%s\n",

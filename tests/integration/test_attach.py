@@ -240,6 +240,32 @@ def test_of_an_unprivileged_user(
     assert_done(detach(process.pid, prefix=tuple(unprivileged)), "detached")
 
 
+def test_itself(start: Start) -> None:
+    """A Python process that attaches itself, and detaches."""
+    process = start([sys.executable, "-c", ITSELF])
+    for by_s in (HOST, OFFSET_S, HOST):
+        assert_reads(process, by_s)
+
+
+ITSELF = f"""
+import os, sys, threading, time
+from vdso.swap.attach import attach, clock_page, detach
+
+threading.Thread(target=lambda: [time.time() for _ in iter(int, 1)], daemon=True).start()
+
+def tell():
+    sys.stdin.readline()
+    print("wall", time.time(), flush=True)
+
+page = clock_page({OFFSET_S} * 10**9)
+tell()
+attach(os.getpid(), page.reader_fd, timeout_s=20)
+tell()
+detach(os.getpid(), timeout_s=20)
+tell()
+"""
+
+
 # ---- in the middle of something ----
 
 

@@ -29,6 +29,7 @@ HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
 NS_PER_S = 1_000_000_000
 CAP_SYS_PTRACE = 19
+PR_SET_PTRACER = 0x59616D61
 YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 
 
@@ -74,9 +75,9 @@ def clock_page(offset_ns: int) -> "_core.ClockPage":
 def attach(pid: int, page_fd: int, *, flags: int = 0, timeout_s: float = TIMEOUT_S) -> Attached:
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
-    Its children by fork are on it too. `flags`: VDSO_PROCESS_* of c/include/process.h. While the process
-    cannot be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable,
-    AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    Its children by fork are on it too; it may be the own process. `flags`: VDSO_PROCESS_* of
+    c/include/process.h. While the process cannot be stopped at once it is tried again for timeout_s. Raises NoSuchProcess,
+    NotAttachable, AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
     try:
         image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
@@ -99,21 +100,44 @@ def _run(words: list[str], timeout_s: float, fds: tuple[int, ...]) -> _Report:
     if os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {os.uname().machine}")
     words = [HELPER, *words, "--timeout-ms", str(round(timeout_s * 1000))]
+    own = words[2] == str(os.getpid())
+    go, ours = os.pipe2(os.O_CLOEXEC)
     try:
-        done = subprocess.run(
-            words, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
-        )
+        with subprocess.Popen(
+            [*words, "--go", str(go)],
+            pass_fds=(*fds, go),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        ) as helper:
+            if own:
+                _let_trace(helper.pid)
+            os.write(ours, b"g")
+            said, _ = helper.communicate()
     except OSError as error:
         raise HelperMissing(f"{HELPER}: {error.strerror}") from None
-    found = dict(word.split("=", 1) for word in done.stdout.decode().split())
-    if done.returncode != 0 or not found:
-        raise SwapError(f"{HELPER} ended with status {done.returncode}")
+    finally:
+        os.close(go)
+        os.close(ours)
+        if own:
+            _let_trace(0)
+    found = dict(word.split("=", 1) for word in said.decode().split())
+    if helper.returncode != 0 or not found:
+        raise SwapError(f"{HELPER} ended with status {helper.returncode}")
     failed, other, threads, tries, state, stood_ns, longest_ns = (
         int(found[key]) for key in ("error", "other", "threads", "tries", "state", "stood_ns", "longest_ns")
     )
     return _Report(
         found["outcome"], failed, other, threads, tries, state, stood_ns, longest_ns, found["what"]
     )
+
+
+def _let_trace(pid: int) -> None:
+    """Where Yama lets only ancestors trace, a process may name who else may trace it; 0: nobody."""
+    if _yama_scope() != 1:
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(pid), 0, 0, 0)
 
 
 def _read(pid: int, report: _Report, *, detach: bool) -> Attached:
@@ -249,7 +273,7 @@ def _refused(pid: int, report: _Report) -> VdsoError:
             "docker run --cap-add SYS_PTRACE, or attach from outside of the container",
         )
     owners, ours = _users(pid), _users(os.getpid())
-    capable = _has_capability(CAP_SYS_PTRACE)
+    capable = has_capability(CAP_SYS_PTRACE)
     if not capable and owners and set(owners) != {ours[1]}:
         return PtraceRefused(f"{this} is another user's ({_user(owners[0])})", "run as that user, or as root")
     if not capable and scope == 2:
@@ -308,7 +332,8 @@ def _user(number: int) -> str:
         return str(number)
 
 
-def _has_capability(number: int) -> bool:
+def has_capability(number: int) -> bool:
+    """Whether this process has that capability in effect (capabilities(7))."""
     return any(int(word, 16) >> number & 1 for word in _status(os.getpid(), "CapEff:"))
 
 
