@@ -76,8 +76,8 @@ def attach(pid: int, page_fd: int, *, flags: int = 0, timeout_s: float = TIMEOUT
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
     Its children by fork are on it too; it may be the own process. `flags`: VDSO_PROCESS_* of
-    c/include/process.h. While the process cannot be stopped at once it is tried again for timeout_s. Raises NoSuchProcess,
-    NotAttachable, AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    c/include/process.h. While the process cannot be stopped at once it is tried again for timeout_s. Raises
+    NoSuchProcess, NotAttachable, AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
     try:
         image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
