@@ -156,12 +156,14 @@ static void fill_scratch(struct vdso_scratch *s, uint64_t at)
  * A filter of the process's own sees our calls, and may end the process for them. With CAP_SYS_ADMIN it is suspended for the
  * thread that makes them. Without, those filters are taken for harmless that this process runs under as well: a container's.
  */
-static bool may_call(pid_t tid)
+static bool may_call(struct vdso_inject *in, pid_t tid)
 {
 	if (vdso_procfs_number(tid, "Seccomp:") == 0)
 		return true;
-	if (ptrace(PTRACE_SETOPTIONS, tid, 0L, (long)PTRACE_O_SUSPEND_SECCOMP) == 0)
+	if (ptrace(PTRACE_SETOPTIONS, tid, 0L, (long)PTRACE_O_SUSPEND_SECCOMP) == 0) {
+		in->suspended = true;
 		return true;
+	}
 	return vdso_procfs_number(tid, "Seccomp:") == 2 &&
 	       vdso_procfs_number(tid, "Seccomp_filters:") == vdso_procfs_number(getpid(), "Seccomp_filters:") &&
 	       vdso_procfs_number(getpid(), "Seccomp_filters:") > 0;
@@ -307,8 +309,11 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 	const uint64_t wait = in->at + (uint64_t)(vdso_injected_wait - vdso_injected);
 	struct user_regs_struct now;
 
+	/* Let go in the middle under a filter that is in force again, it might be ended by it: better too late than that. */
+	if (in->suspended && state != VDSO_INJ_DONE)
+		await_state(in, thread, state, in->until_ns + LEFT_BEHIND_NS);
 	ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
-	if (vdso_threads_await(in->threads, thread, in->until_ns) != 0 || get_registers(thread->tid, &now) != 0 ||
+	if (vdso_threads_await(in->threads, thread, in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0)) != 0 || get_registers(thread->tid, &now) != 0 ||
 	    now.rip - wait > (uint64_t)(vdso_injected_waited - vdso_injected_wait))
 		return VDSO_INJECT_LATE;
 	in->is_back = true;
@@ -373,7 +378,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	int32_t state;
 
 	in->error = in->step = 0;
-	in->is_back = false;
+	in->is_back = in->suspended = false;
 	if (size > in->room || size > sizeof(bytes))
 		return VDSO_INJECT_NO_ROOM;
 	if (!vdso_inject_is_free(in))
@@ -382,7 +387,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (thread == NULL)
 		return VDSO_INJECT_LATE;
 	in->tid = thread->tid;
-	if (!may_call(thread->tid))
+	if (!may_call(in, thread->tid))
 		return VDSO_INJECT_SECCOMP;
 	abort = before.orig_rax == NO_CALL ? rseq_abort(thread->tid, in->mem, before.rip) : 0;
 	if (abort != 0)

@@ -23,6 +23,7 @@ struct vdso_inject {
 	uint64_t until_ns; /* by when it has to be done */
 	pid_t tid;         /* -> the thread that ran it */
 	bool is_back;      /* -> and stands where it stood before */
+	bool suspended;    /* -> its seccomp filter was, for us */
 	int error;         /* -> a negative errno */
 	int step;          /* -> VDSO_STEP_*, of a call inside the process that failed */
 };

@@ -56,7 +56,7 @@ static bool is_region(const struct mapping *clock, const struct mapping *process
 }
 
 /* The free place between two mappings that is nearest to the image, by `best` so far. One page stays free at either end. */
-static void try_gap(const struct mapping *below, const struct mapping *above, uint64_t image, uint64_t avoid, uint64_t *best)
+static void try_gap(const struct mapping *below, const struct mapping *above, uint64_t image, uint64_t *best)
 {
 	uint64_t low = below->end + PAGE, high = above->start - PAGE, at;
 
@@ -69,17 +69,11 @@ static void try_gap(const struct mapping *below, const struct mapping *above, ui
 	if (high < low || high - low < VDSO_REGION_BYTES)
 		return;
 	at = image > high - VDSO_REGION_BYTES ? high - VDSO_REGION_BYTES : low;
-	/* Whatever was there that we did not see is not at the gap's other half. */
-	if (avoid != 0 && at == avoid) {
-		at = low + ((high - low) / 2 & -PAGE);
-		if (high - at < VDSO_REGION_BYTES || at == avoid)
-			return;
-	}
 	if (*best == 0 || distance(at, image) < distance(*best, image))
 		*best = at;
 }
 
-static int find_room(FILE *maps, uint64_t avoid, struct vdso_space *ret)
+static void find_room(FILE *maps, struct vdso_space *ret)
 {
 	struct mapping last = {.end = 0}, m;
 	char line[4352];
@@ -91,18 +85,17 @@ static int find_room(FILE *maps, uint64_t avoid, struct vdso_space *ret)
 			continue;
 		if (m.start > LAST)
 			break;
-		try_gap(&last, &m, ret->image, avoid, &best);
+		try_gap(&last, &m, ret->image, &best);
 		last = m;
 	}
 	m = (struct mapping){.start = LAST};
 	if (last.end < LAST)
-		try_gap(&last, &m, ret->image, avoid, &best);
+		try_gap(&last, &m, ret->image, &best);
 	if (best != 0 && distance(best, ret->image) < REACH)
 		ret->room = best;
-	return 0;
 }
 
-static int read_space(const char *path, uint64_t avoid, struct vdso_space *ret)
+static int read_space(const char *path, struct vdso_space *ret)
 {
 	struct mapping m[4] = {{.end = 0}}; /* the newest last */
 	char line[4352];
@@ -130,20 +123,20 @@ static int read_space(const char *path, uint64_t avoid, struct vdso_space *ret)
 			};
 	}
 	if (ret->image != 0)
-		find_room(maps, avoid, ret);
+		find_room(maps, ret);
 	fclose(maps);
 	return 0;
 }
 
-int vdso_space_read(pid_t tid, uint64_t avoid, struct vdso_space *ret)
+int vdso_space_read(pid_t tid, struct vdso_space *ret)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)tid);
-	return read_space(path, avoid, ret);
+	return read_space(path, ret);
 }
 
 int vdso_space_read_own(struct vdso_space *ret)
 {
-	return read_space("/proc/self/maps", 0, ret);
+	return read_space("/proc/self/maps", ret);
 }

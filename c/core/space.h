@@ -23,8 +23,8 @@ struct vdso_space {
 	struct vdso_region region[VDSO_SPACE_REGIONS];
 };
 
-/* Of a task, which must not have ended. `avoid`: where there was room before, and is not. 0 or a negative errno. */
-int vdso_space_read(pid_t tid, uint64_t avoid, struct vdso_space *ret);
+/* Of a task, which must not have ended. 0 or a negative errno. */
+int vdso_space_read(pid_t tid, struct vdso_space *ret);
 
 /* This process's own. 0 or a negative errno. */
 int vdso_space_read_own(struct vdso_space *ret);
