@@ -18,6 +18,7 @@ import pytest
 from harness import (
     OFFSET,
     OFFSET_S,
+    SOURCES,
     TIMEOUT_S,
     Programs,
     Start,
@@ -230,6 +231,31 @@ def test_in_a_chroot(programs: Programs, start: Start, attach: Attach, detach: A
     assert_reads(outer, HOST)
 
 
+def refusing(what: str) -> tuple[str, ...]:
+    return (sys.executable, str(SOURCES / "refusing.py"), what)
+
+
+def test_where_no_descriptor_can_be_taken(
+    programs: Programs, start: Start, attach: Attach, detach: Attach
+) -> None:
+    """In a container, or before Linux 5.6: the process connects to a name of ours then."""
+    process = start([programs.c("ticking")])
+    line_of(process)
+    for _ in range(2):
+        assert_done(attach(process.pid, prefix=refusing("getfd")), "attached")
+        assert_reads(process, OFFSET_S)
+        assert_done(detach(process.pid, prefix=refusing("getfd")), "detached")
+        assert_reads(process, HOST)
+    assert len(os.listdir(f"/proc/{process.pid}/fd")) == 3
+
+
+def test_where_ptrace_is_refused(programs: Programs, start: Start, attach: Attach) -> None:
+    process = start([programs.c("ticking")])
+    line_of(process)
+    done = attach(process.pid, prefix=refusing("ptrace"))
+    assert_refused(done, 120, "ptrace is refused here, also of a child of our own: .*")
+
+
 def test_of_an_unprivileged_user(
     programs: Programs, start: Start, attach: Attach, detach: Attach, unprivileged: list[str]
 ) -> None:
@@ -427,12 +453,12 @@ def test_no_such_time(vdso: str, options: list[str]) -> None:
 
 @pytest.mark.usefixtures("as_root")
 def test_a_kernel_thread(attach: Attach) -> None:
-    flags = [(int(path.name), path / "stat") for path in Path("/proc").iterdir() if path.name.isdigit()]
-    kernel = [
-        pid
-        for pid, stat in flags
-        if stat.exists() and int(stat.read_text().rsplit(")", 1)[1].split()[6]) & 0x200000
-    ]
+    kernel = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it may have ended
+            fields = Path(f"/proc/{name}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+            if int(fields[6]) & 0x200000:
+                kernel.append(int(name))
     if not kernel:
         pytest.skip("there are none in this PID namespace")
     assert_refused(attach(kernel[0]), 121, rf"process {kernel[0]} \(.*\) is a thread of the kernel")

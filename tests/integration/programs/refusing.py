@@ -1,7 +1,7 @@
 """refusing.py WHAT COMMAND...: runs the command where the kernel refuses something, as containers do.
 
-WHAT: ptrace, seccomp or affinity (EPERM, by a seccomp filter), or listener (a filter whose listener is not
-vdso's).
+WHAT: ptrace, seccomp, getfd or affinity (EPERM, by a seccomp filter), or listener (a filter whose listener is
+not vdso's).
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import sys
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, NOTIFY, REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EPERM
 NR, FIRST_ARGUMENT = 0, 16
-PRCTL, SECCOMP, PTRACE, ACCT, SETAFFINITY = 157, 317, 101, 163, 203
+PRCTL, SECCOMP, PTRACE, ACCT, SETAFFINITY, PIDFD_GETFD = 157, 317, 101, 163, 203, 438
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
 
@@ -29,6 +29,7 @@ FILTERS = {
         (RETURN, 0, 0, ALLOW),
     ],
     "affinity": [(LOAD, 0, 0, NR), (EQUAL, 0, 1, SETAFFINITY), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)],
+    "getfd": [(LOAD, 0, 0, NR), (EQUAL, 0, 1, PIDFD_GETFD), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)],
     "listener": [(LOAD, 0, 0, NR), (EQUAL, 0, 1, ACCT), (RETURN, 0, 0, NOTIFY), (RETURN, 0, 0, ALLOW)],
 }
 
