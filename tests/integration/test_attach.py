@@ -371,10 +371,10 @@ def test_a_stopped_process(programs: Programs, start: Start, attach: Attach) -> 
 
 
 def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
-    """Starts an attach or detach and kills it, helper or the process that it tries in, after up to 5 ms."""
+    """Starts an attach or detach and kills it: after up to 5 ms, or up to 0.5 ms after it has taken hold."""
     chance = random.Random(seed)
     image = os.open(attaching.IMAGE, os.O_RDONLY)
-    if seed % 2:
+    if seed % 4:
         words = ["attach", str(pid), "--clock", str(page.reader_fd), "--image", str(image)]
     else:
         words = ["detach", str(pid)]
@@ -383,7 +383,11 @@ def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
         pass_fds=(page.reader_fd, image),
         stdout=subprocess.DEVNULL,
     )
-    end = time.perf_counter() + chance.random() * 0.005
+    if seed % 2:
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            while "TracerPid:\t0\n" in status.read() and helper.poll() is None:
+                status.seek(0)
+    end = time.perf_counter() + chance.random() * (0.0005 if seed % 2 else 0.005)
     while time.perf_counter() < end:
         pass
     helper.kill()
@@ -394,10 +398,14 @@ def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
 def run_kills(programs: Programs, start: Start, count: int) -> None:
     process = start([programs.c("readers"), "2", str(OFFSET_S)])
     line_of(process)
-    page = attaching.clock_page(OFFSET_S * 10**9)
     for seed in range(count):
+        # Another page each time, so that there is something to be mapped.
+        page = attaching.clock_page(OFFSET_S * 10**9)
         kill_at(seed, process.pid, page)
         assert process.poll() is None
+        if seed % 4 == 3:
+            with contextlib.suppress(NotAttached):
+                attaching.detach(process.pid, timeout_s=20)
     # Whatever the last one has left is soon no longer needed.
     for _ in range(2):
         with contextlib.suppress(AlreadyAttached):
@@ -413,7 +421,7 @@ def run_kills(programs: Programs, start: Start, count: int) -> None:
 
 def test_the_attacher_is_killed(programs: Programs, start: Start) -> None:
     """At any moment: the process runs on, attached or not, and reads rightly."""
-    run_kills(programs, start, 200)
+    run_kills(programs, start, 300)
 
 
 @pytest.mark.soak
