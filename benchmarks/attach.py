@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import THOUSAND_DAYS_S, Row, Talker, compile_program, machine, table
+from bench import THOUSAND_DAYS_S, VDSO, Row, Talker, compile_program, machine, table
 
 from vdso.swap.attach import attach, clock_page, detach
 
@@ -44,9 +44,10 @@ def stand_still(program: Path, what: str, asked_ms: float, rounds: int) -> list[
 
 
 def reading(program: Path, rounds: int) -> list[Row]:
-    """A read of REALTIME and of MONOTONIC, attached against plain."""
-    cpu = str(max(os.sched_getaffinity(0)))
-    plain, attached = Talker([str(program), cpu]), Talker([str(program), cpu])
+    """A read of REALTIME and of MONOTONIC, attached and under `vdso run`, against plain."""
+    words = [str(program), str(max(os.sched_getaffinity(0)))]
+    plain, attached = Talker(words), Talker(words)
+    run = Talker([*VDSO, "run", "--offset", "+1000d", "--", *words])
     page = clock_page(THOUSAND_DAYS_S * 10**9)
     attach(attached.process.pid, page.reader_fd, timeout_s=20)
     rows = []
@@ -54,13 +55,16 @@ def reading(program: Path, rounds: int) -> list[Row]:
         ("REALTIME", time.CLOCK_REALTIME, 1.20),
         ("MONOTONIC", time.CLOCK_MONOTONIC, 1.10),
     ):
-        values = []
+        values: dict[str, list[float]] = {"attached": [], "run": []}
         for _ in range(rounds):
             line = f"{clock} {READS}"
-            a, b, c, d = (talker.ask(line) for talker in (plain, attached, attached, plain))
-            values.append((b + c) / (a + d))
-        rows.append(Row(f"a read of {name}, attached / plain", asked, "x", values))
-    for talker in (plain, attached):
+            turns = (plain, attached, run, run, attached, plain)
+            a, b, c, d, e, f = (talker.ask(line) for talker in turns)
+            values["attached"].append((b + e) / (a + f))
+            values["run"].append((c + d) / (a + f))
+        rows.append(Row(f"a read of {name}, attached / plain", asked, "x", values["attached"]))
+        rows.append(Row(f"a read of {name}, under vdso run / plain", None, "x", values["run"]))
+    for talker in (plain, attached, run):
         talker.process.kill()
         talker.process.communicate()
     return rows
