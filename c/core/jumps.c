@@ -18,7 +18,7 @@ int vdso_jumps_plan(struct vdso_attempt *a)
 	struct vdso_space own;
 	const Elf64_Ehdr *header;
 	const Elf64_Phdr *segment;
-	int error = vdso_space_read_own(&own);
+	int error = vdso_space_read_file("/proc/self/maps", &own);
 	uint32_t entry[VDSO_ATTACHED_FUNCTIONS];
 	unsigned found;
 

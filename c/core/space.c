@@ -95,7 +95,7 @@ static void find_room(FILE *maps, struct vdso_space *ret)
 		ret->room = best;
 }
 
-static int read_space(const char *path, struct vdso_space *ret)
+int vdso_space_read_file(const char *path, struct vdso_space *ret)
 {
 	struct mapping m[4] = {{.end = 0}}; /* the newest last */
 	char line[4352];
@@ -133,10 +133,5 @@ int vdso_space_read(pid_t tid, struct vdso_space *ret)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)tid);
-	return read_space(path, ret);
-}
-
-int vdso_space_read_own(struct vdso_space *ret)
-{
-	return read_space("/proc/self/maps", ret);
+	return vdso_space_read_file(path, ret);
 }

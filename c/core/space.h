@@ -26,7 +26,7 @@ struct vdso_space {
 /* Of a task, which must not have ended. 0 or a negative errno. */
 int vdso_space_read(pid_t tid, struct vdso_space *ret);
 
-/* This process's own. 0 or a negative errno. */
-int vdso_space_read_own(struct vdso_space *ret);
+/* By a file in the form of /proc/PID/maps: this process's own, say. 0 or a negative errno. */
+int vdso_space_read_file(const char *path, struct vdso_space *ret);
 
 #endif

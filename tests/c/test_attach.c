@@ -331,7 +331,7 @@ static void test_images(void)
 	struct vdso_space own;
 	char path[4096];
 
-	if (vdso_space_read_own(&own) != 0 || own.image == 0) {
+	if (vdso_space_read_file("/proc/self/maps", &own) != 0 || own.image == 0) {
 		check(true, "this kernel gives no vDSO");
 		return;
 	}
@@ -353,6 +353,50 @@ static void test_images(void)
 		if (check(s.size > sizeof(Elf64_Ehdr), "%s: read", s.name))
 			test_image(&s);
 		list += length + (list[length] == ':');
+	}
+}
+
+/* ---- room near by ---- */
+
+#define PIE "55550000a000-555500020000 r-xp 00000000 fe:00 12 /bin/program\n"
+#define VVAR(at) at "4000-" at "8000 r--p 00000000 00:00 0 [vvar]\n"
+#define VDSO(at) at "8000-" at "a000 r-xp 00000000 00:00 0 [vdso]\n"
+#define VSYSCALL "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n"
+
+static const struct {
+	const char *what;
+	const char *maps;
+	uint64_t room; /* 0: none */
+} spaces[] = {
+	{"among libraries, as since 6.16",
+	 PIE "7f0000000000-7f0000010000 r-xp 00000000 fe:00 13 /lib/libc.so.6\n" VVAR("7f000002") VDSO("7f000002")
+	     "7f000002a000-7f0000040000 r-xp 00000000 fe:00 14 /lib/ld.so\n"
+	     "7ffd810ca000-7ffd810eb000 rw-p 00000000 00:00 0 [stack]\n" VSYSCALL,
+	 0x7f000001c000},
+	{"above the stack, as before", PIE "7ffd810ca000-7ffd810eb000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7ffd811b") VDSO("7ffd811b") VSYSCALL,
+	 0x7ffd811bb000},
+	{"close above the stack", PIE "7ffd810ca000-7ffd811b2000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7ffd811b") VDSO("7ffd811b") VSYSCALL,
+	 0x7ffd811bb000},
+	{"at the end of everything, and what the stack may grow into is left",
+	 PIE "7fffffe00000-7fffffff4000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7fffffff") VDSO("7fffffff") VSYSCALL, 0x7fffbfdf9000},
+	{"in a row of others", PIE "7e0000000000-7f0000024000 rw-p 00000000 00:00 0 \n" VVAR("7f000002") VDSO("7f000002")
+			       "7f000002a000-7ff000000000 rw-p 00000000 00:00 0 \n", 0},
+	{"none in the process", PIE, 0},
+};
+
+static void test_room(void)
+{
+	for (unsigned i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+		char path[] = "/tmp/vdso-maps-XXXXXX";
+		struct vdso_space found;
+		int fd = mkstemp(path);
+		size_t size = strlen(spaces[i].maps);
+
+		if (fd < 0 || write(fd, spaces[i].maps, size) != (ssize_t)size || vdso_space_read_file(path, &found) != 0)
+			fail(path);
+		close(fd);
+		unlink(path);
+		check(found.room == spaces[i].room, "an image %s: room at %llx", spaces[i].what, (unsigned long long)found.room);
 	}
 }
 
@@ -482,6 +526,7 @@ int main(int argc, char **argv)
 {
 	test_lengths();
 	test_images();
+	test_room();
 	test_registers(soak(argc, argv) ? 2000 : 50);
 	return check_done();
 }

@@ -119,6 +119,9 @@ def test_a_program(name: str, programs: Programs, start: Start, attach: Attach, 
         assert_reads(process, OFFSET_S)
         assert_done(detach(process.pid), "detached")
         assert_reads(process, HOST)
+    assert_done(attach(process.pid, "--offset", "-1000d"), "attached")
+    assert_reads(process, -OFFSET_S)
+    detach(process.pid)
     assert_done(attach(process.pid, "--at", "@999993600"), "attached")
     assert 999_993_600 <= float(ask(process).split()[1]) < 999_993_600 + TIMEOUT_S
     assert process.poll() is None
