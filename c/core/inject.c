@@ -425,8 +425,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		hang_up(&line);
 		return VDSO_INJECT_FAILED;
 	}
-	thread->stopped = false;
-	ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
+	vdso_threads_go_on(in->threads, thread);
 
 	/* Before it has begun it may take as long as it has to; once it waits for us its patience is short. */
 	state = await_state(in, thread, 0, in->until_ns - VDSO_INJ_PATIENCE_NS / 2);

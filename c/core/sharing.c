@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define ASKED 64u
+
 static bool shares(pid_t tid, pid_t other)
 {
 	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0L, 0L) == 0;
@@ -34,7 +36,9 @@ pid_t vdso_sharing_find(pid_t pid, pid_t tid)
 /* Those that have come since, while the process stands still. */
 pid_t vdso_sharing_find_child(const struct vdso_threads *threads, pid_t any)
 {
-	for (size_t i = 0; i < threads->count; i++) {
+	/* A fork that shares the address space without its parent waiting for it, in that one moment, is rare; to ask for the
+	 * children of a thousand threads takes longer than they may stand still. */
+	for (size_t i = 0; i < threads->count && threads->count <= ASKED; i++) {
 		pid_t tid = threads->thread[i].tid;
 		char path[64];
 		FILE *file;

@@ -20,6 +20,7 @@
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define EVENT_STOP 128u /* PTRACE_EVENT_STOP, which older headers lack */
 #define RESTART_NO_HANDLER 514 /* ERESTARTNOHAND, the kernel's own */
+#define CROWD 16u
 #define NS_PER_S UINT64_C(1000000000)
 
 /* Of the kernel's flags in /proc/TID/stat: threads that run in the kernel on the process's behalf, as io_uring's do. They run
@@ -55,18 +56,27 @@ static int add(struct vdso_threads *t, pid_t tid)
 		t->room = room;
 	}
 	t->thread[t->count++] = (struct vdso_thread){.tid = tid};
+	t->running++;
 	return 0;
 }
 
 static int seize(struct vdso_threads *t, pid_t tid)
 {
+	int error;
+	char state;
+
 	if (ptrace(PTRACE_SEIZE, tid, 0L, 0L) == 0)
 		return add(t, tid);
-	if (errno == ESRCH)
+	error = -errno;
+	if (error == -ESRCH)
 		return 0;
-	if (errno == EPERM && vdso_procfs_state(tid) == 'Z') /* a leader that has ended before its threads */
+	if (error != -EPERM)
+		return error;
+	/* One that has ended, or has gone since: a thread, or a leader that the others have outlived. */
+	state = vdso_procfs_state(tid);
+	if (state == 0 || state == 'Z' || state == 'X')
 		return 0;
-	return errno == EPERM && (vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0 ? 0 : -errno;
+	return (vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0 ? 0 : error;
 }
 
 /* Seizes those that are not yet, and interrupts them. How many there were, or a negative errno. */
@@ -121,9 +131,11 @@ static void take_status(struct vdso_threads *t, pid_t tid, int status)
 
 	if (thread == NULL)
 		return;
-	if (!WIFSTOPPED(status))
+	if (!WIFSTOPPED(status)) {
+		t->running -= !thread->stopped;
 		thread->gone = true;
-	else if (EVENT_OF(status) == EVENT_STOP) {
+	} else if (EVENT_OF(status) == EVENT_STOP) {
+		t->running -= !thread->stopped;
 		thread->stopped = true;
 		hide_interruption(tid);
 	} else if (EVENT_OF(status) == 0)
@@ -134,9 +146,13 @@ static void take_status(struct vdso_threads *t, pid_t tid, int status)
 		ptrace(PTRACE_CONT, tid, 0L, 0L);
 }
 
-/* Takes what there is to report, and waits for it if there is nothing. False: that time has come. */
+/*
+ * Takes what there is to report, and waits for it if there is nothing. False: that time has come. With many still to come it
+ * looks now and then: to be woken by each would keep them from running to their stop.
+ */
 static bool reap(struct vdso_threads *t, uint64_t until_ns)
 {
+	const struct timespec moment = {.tv_nsec = 200000};
 	uint64_t now;
 	struct timespec rest;
 	sigset_t set;
@@ -153,6 +169,10 @@ static bool reap(struct vdso_threads *t, uint64_t until_ns)
 	now = vdso_threads_now_ns();
 	if (now >= until_ns)
 		return false;
+	if (t->running > CROWD) {
+		nanosleep(&moment, NULL);
+		return true;
+	}
 	rest.tv_sec = (time_t)((until_ns - now) / NS_PER_S);
 	rest.tv_nsec = (long)((until_ns - now) % NS_PER_S);
 	sigemptyset(&set);
@@ -211,6 +231,13 @@ int vdso_threads_await(struct vdso_threads *t, struct vdso_thread *thread, uint6
 	return thread->gone ? -ESRCH : 0;
 }
 
+void vdso_threads_go_on(struct vdso_threads *t, struct vdso_thread *thread)
+{
+	thread->stopped = false;
+	t->running++;
+	ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
+}
+
 void vdso_threads_keep_going(struct vdso_threads *t, struct vdso_thread *thread)
 {
 	int status;
@@ -219,8 +246,7 @@ void vdso_threads_keep_going(struct vdso_threads *t, struct vdso_thread *thread)
 	while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0)
 		take_status(t, tid, status);
 	if (thread->stopped && !thread->gone) {
-		thread->stopped = false;
-		ptrace(PTRACE_CONT, thread->tid, 0L, 0L);
+		vdso_threads_go_on(t, thread);
 	}
 }
 

@@ -22,6 +22,7 @@ struct vdso_threads {
 	struct vdso_thread *thread;
 	size_t count;
 	size_t room;
+	size_t running;    /* that have not stopped, and not ended */
 	uint64_t since_ns; /* CLOCK_MONOTONIC: when the first was interrupted */
 	pid_t late;        /* -ETIMEDOUT: one that has not stopped */
 };
@@ -38,6 +39,8 @@ int vdso_threads_stop(pid_t pid, uint64_t patience_ns, struct vdso_threads *ret)
 
 /* Waits until one that has been told to go on has stopped again. -ETIMEDOUT at that time, -ESRCH. */
 int vdso_threads_await(struct vdso_threads *threads, struct vdso_thread *thread, uint64_t until_ns);
+
+void vdso_threads_go_on(struct vdso_threads *threads, struct vdso_thread *thread);
 
 /* Lets one that has been told to go on, and has stopped on the way, go on: it had been stopped by a signal, or is now. */
 void vdso_threads_keep_going(struct vdso_threads *threads, struct vdso_thread *thread);
