@@ -399,8 +399,8 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	sigaction(SIGUSR1, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	f->no_new_privs = vdso_filter_wants_no_new_privs();
-	/* Without a listener nothing else tells when the keeper is no longer needed. */
-	f->ended = f->listener < 0 && f->life >= 0 && f->direct > 0 ? (int)syscall(SYS_pidfd_open, f->direct, 0) : -1;
+	/* Without a listener nothing else tells when the session, which we hold, is no longer needed. */
+	f->ended = f->listener < 0 && f->direct > 0 ? (int)syscall(SYS_pidfd_open, f->direct, 0) : -1;
 	/* Who is notified and who is answered take turns, so they need not wake another CPU for it. Since 6.6; else as it was. */
 	if (f->listener >= 0)
 		ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);

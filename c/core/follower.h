@@ -77,7 +77,7 @@ struct vdso_follower {
 	int control;  /* socket to the command line while it waits for us; -1 */
 	int release;  /* socket to a command that waits to be held before it execs; -1 */
 	int life;     /* held, and nothing more: a keeper sees by its hang-up that we are gone; -1 */
-	int ended;    /* of the one program that is not followed, while `life` hangs on it; -1 */
+	int ended;    /* of the one program that is not followed: the session, and `life`, hang on it; -1 */
 	uint64_t landing;
 	pid_t direct; /* a task to hold from the outset, 0: none */
 	unsigned filter; /* VDSO_FILTER_*, for the command where we start it */

@@ -86,9 +86,13 @@ void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t n
 struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in)
 {
 	int64_t elapsed = (int64_t)(in - line->in);
-	int64_t advance = (int64_t)(((__int128)elapsed * (__int128)line->rate) >> 32);
+	__int128 advance = ((__int128)elapsed * (__int128)line->rate) >> 32;
 
-	return vdso_time_add((struct vdso_time){.sec = line->sec, .nsec = line->nsec}, 0, advance);
+	if (advance > VDSO_ADVANCE_MAX)
+		advance = VDSO_ADVANCE_MAX;
+	if (advance < -VDSO_ADVANCE_MAX)
+		advance = -VDSO_ADVANCE_MAX;
+	return vdso_time_add((struct vdso_time){.sec = line->sec, .nsec = line->nsec}, 0, (int64_t)advance);
 }
 
 struct vdso_time vdso_line_shifted(const struct vdso_line *line, uint64_t counter)
@@ -172,6 +176,67 @@ int vdso_clock_set_rate(const struct vdso_clock *clock, uint64_t in, uint64_t ra
 	return 0;
 }
 
+int vdso_clock_bend(const struct vdso_clock *clock, uint64_t in, uint64_t rate, uint64_t lead, struct vdso_clock *ret,
+		    uint64_t *latest)
+{
+	int err = vdso_clock_set_rate(clock, in, rate, lead, ret);
+
+	*latest = in + lead / 2;
+	/* Forgetting a takeover is only good for as long as it is well ahead. */
+	if (err == 0 && pending(clock, in) && (int64_t)(clock->takeover - lead / 4 - *latest) < 0)
+		*latest = clock->takeover - lead / 4;
+	return err;
+}
+
+static bool in_time(const struct vdso_source *source, const uint64_t *latest)
+{
+	for (int base = 0; base < (int)VDSO_CLOCK_IDS; base++) {
+		struct vdso_time now;
+
+		if (latest[base] != 0 && (source->clock(source->context, base, &now) != 0 ||
+					  (int64_t)(vdso_time_input(now) - latest[base]) > 0))
+			return false;
+	}
+	return true;
+}
+
+int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *source, vdso_prepare *prepare, void *context,
+			     uint64_t lead_ns)
+{
+	struct vdso_clock_record old, next;
+	uint64_t version;
+
+	if (page->header->record_size != sizeof(old))
+		return -EINVAL;
+	if (vdso_page_get(page, 0, &old, &version) != VDSO_PAGE_OK)
+		return -ENODATA;
+	for (int tries = 0; tries < PUBLISH_TRIES; tries++) {
+		uint64_t latest[VDSO_CLOCK_IDS] = {0};
+		int err;
+
+		next = old;
+		err = prepare(context, &old, lead_ns, &next, latest);
+		if (err == -EAGAIN) {
+			source->sleep(source->context, lead_ns / 8);
+			continue;
+		}
+		if (err != 0 || memcmp(&next, &old, sizeof(next)) == 0)
+			return err;
+		err = vdso_page_stage(page, &next);
+		if (err != 0)
+			return err;
+		if (in_time(source, latest))
+			return vdso_page_finish(page, true);
+	}
+	return -ETIMEDOUT;
+}
+
+struct rates {
+	const struct vdso_source *source;
+	uint32_t clocks;
+	uint64_t rate;
+};
+
 /* Whether the mask has a clock that shows the time of `base`. */
 static bool names(uint32_t clocks, int base)
 {
@@ -181,77 +246,41 @@ static bool names(uint32_t clocks, int base)
 	return false;
 }
 
-/* The record in force with the new rate, and how much is left, per base clock, until it must be visible. */
-static int prepare(const struct vdso_clock_record *old, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
-		   uint64_t lead, struct vdso_clock_record *ret, uint64_t *latest)
+static int prepare_rates(void *context, const struct vdso_clock_record *old, uint64_t lead, struct vdso_clock_record *ret,
+			 uint64_t *latest)
 {
-	*ret = *old;
+	const struct rates *r = context;
+
 	for (int base = 0; base < (int)VDSO_CLOCK_IDS; base++) {
 		struct vdso_time now;
-		uint64_t in;
 		int err;
 
-		if (!names(clocks, base))
+		if (!names(r->clocks, base))
 			continue;
-		err = source->clock(source->context, base, &now);
+		err = r->source->clock(r->source->context, base, &now);
 		if (err != 0)
 			return err;
-		in = vdso_time_input(now);
-		latest[base] = in + lead / 2;
 		for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++) {
-			const struct vdso_clock *clock = &old->clock[id];
+			uint64_t until;
 
-			if ((clocks >> id & 1) == 0 || vdso_clock_base(id) != base)
+			if ((r->clocks >> id & 1) == 0 || vdso_clock_base(id) != base)
 				continue;
-			err = vdso_clock_set_rate(clock, in, rate, lead, &ret->clock[id]);
+			err = vdso_clock_bend(&old->clock[id], vdso_time_input(now), r->rate, lead, &ret->clock[id], &until);
 			if (err != 0)
 				return err;
-			/* Forgetting a takeover is only good for as long as it is well ahead. */
-			if (pending(clock, in) && (int64_t)(clock->takeover - lead / 4 - latest[base]) < 0)
-				latest[base] = clock->takeover - lead / 4;
+			if (latest[base] == 0 || (int64_t)(until - latest[base]) < 0)
+				latest[base] = until;
 		}
 	}
 	return 0;
 }
 
-static bool in_time(const struct vdso_source *source, uint32_t clocks, const uint64_t *latest)
-{
-	for (int base = 0; base < (int)VDSO_CLOCK_IDS; base++) {
-		struct vdso_time now;
-
-		if (names(clocks, base) && (source->clock(source->context, base, &now) != 0 ||
-					    (int64_t)(vdso_time_input(now) - latest[base]) > 0))
-			return false;
-	}
-	return true;
-}
-
 int vdso_clock_publish_rate(struct vdso_page *page, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
 			    uint64_t lead_ns)
 {
-	struct vdso_clock_record old, next;
-	uint64_t latest[VDSO_CLOCK_IDS] = {0};
-	uint64_t version;
+	struct rates rates = {source, clocks, rate};
 
-	if (lead_ns < VDSO_LEAD_NS || clocks == 0 || clocks >> VDSO_CLOCK_IDS != 0 ||
-	    page->header->record_size != sizeof(old))
+	if (lead_ns < VDSO_LEAD_NS || clocks == 0 || clocks >> VDSO_CLOCK_IDS != 0)
 		return -EINVAL;
-	if (vdso_page_get(page, 0, &old, &version) != VDSO_PAGE_OK)
-		return -ENODATA;
-	for (int tries = 0; tries < PUBLISH_TRIES; tries++) {
-		int err = prepare(&old, source, clocks, rate, lead_ns, &next, latest);
-
-		if (err == -EAGAIN) {
-			source->sleep(source->context, lead_ns / 8);
-			continue;
-		}
-		if (err != 0)
-			return err;
-		err = vdso_page_stage(page, &next);
-		if (err != 0)
-			return err;
-		if (in_time(source, clocks, latest))
-			return vdso_page_finish(page, false);
-	}
-	return -ETIMEDOUT;
+	return vdso_clock_publish_ahead(page, source, prepare_rates, &rates, lead_ns);
 }

@@ -50,7 +50,8 @@ void vdso_record_identity(struct vdso_clock_record *ret);
 /* The wall clocks moved by sec and nsec (any sign), the others untouched. Offset 0 is an offset too, which can change. */
 void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t nsec);
 
-/* A line over a kernel clock's ns, rounded down. Right where the advance fits 63 bits of ns, as in the image. */
+/* A line over a kernel clock's ns, rounded down; an advance that leaves 63 bits of ns (292 years) stands still there, as in
+ * the image. */
 struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in);
 
 /*
@@ -70,6 +71,24 @@ struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso
  */
 int vdso_clock_set_rate(const struct vdso_clock *clock, uint64_t in, uint64_t rate, uint64_t lead,
 			struct vdso_clock *ret);
+
+/* The same, and in *latest the input at which it is too late to make it known. */
+int vdso_clock_bend(const struct vdso_clock *clock, uint64_t in, uint64_t rate, uint64_t lead, struct vdso_clock *ret,
+		    uint64_t *latest);
+
+/*
+ * Makes the next record of the one in force: *ret begins as a copy of it, and latest[base] as 0, which stands for a clock
+ * that need not be looked at again. -EAGAIN: too near a takeover, to be tried again.
+ */
+typedef int vdso_prepare(void *context, const struct vdso_clock_record *old, uint64_t lead, struct vdso_clock_record *ret,
+			 uint64_t *latest);
+
+/*
+ * Publishes what `prepare` makes, and wakes who waits for it. Looks at the time again before the record becomes visible, and
+ * starts over where it is too late by then. -ETIMEDOUT: the machine is too busy for the lead.
+ */
+int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *source, vdso_prepare *prepare, void *context,
+			     uint64_t lead_ns);
 
 /*
  * Publishes the rate for all clocks in the mask (bit = id). Looks at the time again before the record becomes visible, and

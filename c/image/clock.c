@@ -136,8 +136,17 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 	uint64_t input = (uint64_t)out->sec * VDSO_NSEC_PER_SEC + out->nsec;
 	const struct vdso_line *line = &clock->line[(int64_t)(input - LOAD(clock->takeover)) >= 0];
 	int64_t elapsed = (int64_t)(input - LOAD(line->in));
-	int64_t nsec = (int64_t)(((__int128)elapsed * (__int128)LOAD(line->rate)) >> 32) + (int64_t)LOAD(line->nsec);
-	int64_t sec = nsec / VDSO_NSEC_PER_SEC;
+	__int128 product = (__int128)elapsed * (__int128)LOAD(line->rate);
+	int64_t nsec = (int64_t)(product >> 32);
+
+	/* The bits above must be copies of the sign: a line that nobody has renewed for so long stands still. */
+	if (unlikely((int64_t)(product >> 64) >> 31 != nsec >> 63))
+		nsec = product < 0 ? -VDSO_ADVANCE_MAX : VDSO_ADVANCE_MAX;
+	if (unlikely(nsec > VDSO_ADVANCE_MAX))
+		nsec = VDSO_ADVANCE_MAX;
+	nsec += (int64_t)LOAD(line->nsec);
+
+	int64_t sec = nsec / (int64_t)VDSO_NSEC_PER_SEC;
 
 	nsec -= sec * (int64_t)VDSO_NSEC_PER_SEC;
 	if (nsec < 0) { /* before the anchor */

@@ -15,10 +15,13 @@
 
 #define VDSO_CLOCK_IDS 12u /* CLOCK_REALTIME (0) to CLOCK_TAI (11); other ids go to the kernel's own function */
 #define VDSO_CLOCK_SLOTS 4u
-#define VDSO_CLOCK_SCHEMA 0x31304b434f4c4356u /* "VCLOCK01": changes with any member below */
+#define VDSO_CLOCK_SCHEMA 0x32304b434f4c4356u /* "VCLOCK02": changes with any member below */
 
 #define VDSO_NSEC_PER_SEC 1000000000u
 #define VDSO_LEAD_NS 2000000u
+
+/* A LINE over a kernel clock stands still beyond this much advance, rather than turn over: 63 bits, less two seconds. */
+#define VDSO_ADVANCE_MAX (INT64_MAX - 2 * (int64_t)VDSO_NSEC_PER_SEC)
 
 /* The counter's lines: 2^28 gives 4e-9 of rate a step at 1 GHz and 1e-8 at 3 GHz, and 17 s before 64 bits overflow. */
 #define VDSO_COUNTER_SHIFT 28u
@@ -63,7 +66,7 @@ struct vdso_clock {
 	uint64_t span;     /* COUNTER: valid counts from line[0].in on */
 	struct vdso_time offset;
 	struct vdso_time floor;
-	uint64_t reserved;
+	uint64_t thaw;     /* the rate that a frozen LINE goes back to; 0: 1. Readers do not look at it */
 	struct vdso_line line[2];
 };
 

@@ -226,12 +226,31 @@ class Draft:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 # clockpage.c
+TIME_KEEP: int
+TIME_AT: int
+TIME_OFFSET: int
+TIME_SHIFT: int
+RATE_KEEP: int
+RATE_SET: int
+RATE_THAW: int
+
 @final
 class ClockPage:
     """A session's clock page; its descriptors are not to be closed."""
 
     @classmethod
     def create(cls, name: str, /) -> Self: ...
+    @classmethod
+    def from_fd(cls, fd: int, /) -> Self:
+        """The clock page that fd, which stays the caller's, has open. Raises errors.PageNotThere."""
+    def begin(self, everything: bool, time: int, sec: int, nsec: int, how: int, rate: int, /) -> None:
+        """The first record of a page that nobody reads yet. OSError: ERANGE."""
+    def adjust(self, time: int, sec: int, nsec: int, how: int, rate: int, /) -> None:
+        """A step and a rate (32.32), live. Raises errors.PageBusy; OSError: EOPNOTSUPP, ERANGE, ETIMEDOUT."""
+    def settle(self) -> None:
+        """Makes an offset of a line of rate 1, some ms after it has come into force. Raises as adjust()."""
+    def state(self) -> tuple[int, int, int, int, int, int, bool, bool, bool]:
+        """(host sec, nsec, session sec, nsec, rate, rate after a thaw, everything, counter, moved)."""
     def set_identity(self) -> None:
         """Every clock the kernel's own. Raises errors.PageBusy, ForkedWriter."""
     def set_offset(self, sec: int, nsec: int, /) -> None:

@@ -25,6 +25,8 @@ COMMANDS = {
     "rm": "take a page away",
     "attach": "put a running process on a clock that you set",
     "detach": "give an attached process the host's clock back",
+    "time": "show or adjust a session's clock while programs run on it",
+    "sessions": "list the sessions that there are",
 }
 
 HELP = f"""\

@@ -42,6 +42,37 @@ class BadDuration(UsageError):
     default_hint = "such as +1000d, -2h30m, +90s or 1.5h; the units are w d h m s ms us ns"
 
 
+class BadRate(UsageError):
+    """A rate at which no clock can run."""
+
+    default_hint = "such as 10, 0.5, or 0, which freezes the clock; at most 1000000"
+
+
+# ---- Sessions ----
+
+
+class SessionError(VdsoError):
+    """Something about a session."""
+
+
+class SessionNotThere(SessionError):
+    """There is no session of that name, or its last program has ended."""
+
+    default_hint = "vdso sessions lists those that there are"
+
+
+class SessionExists(SessionError):
+    """A session of that name runs, on a clock of its own."""
+
+
+class SessionAmbiguous(SessionError):
+    """No session was named, and there is not exactly one."""
+
+
+class SessionRefused(SessionError):
+    """The session's clock cannot be adjusted so."""
+
+
 # ---- The command ----
 
 

@@ -6,13 +6,15 @@ cost `vdso run` an import and know no nanoseconds.
 
 import time
 
-from vdso.errors import BadDuration, BadWhen
+from vdso.errors import BadDuration, BadRate, BadWhen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and collections.abc are imports too
     from collections.abc import Callable
 
 NS_PER_S = 1_000_000_000
+RATE_ONE = 1 << 32  # of a line's rate, which is 32.32 fixed point
+RATE_LIMIT = 1_000_000
 
 # The years -2147481748 to 2147485547: what a broken-down time can name (struct tm counts years in an int). A
 # time_t goes further, and programs that print such times fail.
@@ -74,6 +76,27 @@ def parse_duration(text: str) -> int:
     if total // NS_PER_S > LAST_SECOND - FIRST_SECOND:
         raise BadDuration(f"no clock goes so far: {text}", "the limit is some four billion years")
     return sign * total
+
+
+def parse_rate(text: str) -> int:
+    """A rate as a line's 32.32 fixed point: `10`, `0.5`, `1e3`; 0 is a freeze. Raises BadRate."""
+    text = text.strip()
+    try:
+        if not text.isascii() or "_" in text:
+            raise ValueError
+        rate = float(text)
+    except ValueError:
+        raise BadRate(f"not a rate: {text}" if text else "an empty rate") from None
+    if rate != rate:
+        raise BadRate(f"not a rate: {text}")
+    if rate < 0:
+        raise BadRate(f"no clock runs backwards: {text}")
+    if rate > RATE_LIMIT:
+        raise BadRate(f"no clock runs so fast: {text}")
+    fixed = round(rate * RATE_ONE)
+    if rate > 0 and fixed == 0:
+        raise BadRate(f"slower than a clock can be told: {text}", "0 freezes it; the least is 2.4e-10")
+    return fixed
 
 
 def _component(text: str, digits: str, unit: str, seen: set[int]) -> int:

@@ -8,14 +8,20 @@ import sys
 from vdso.errors import UsageError
 
 HELP = """\
-usage: vdso run [--clock kernel|tsc] [--at WHEN | --offset DURATION] [--no-follow] [--strict-swap]
-                [--] COMMAND [ARG...]
+usage: vdso run [--session NAME] [--at WHEN | --offset DURATION] [--rate X | --freeze] [--clocks wall|all]
+                [--clock kernel|tsc] [--no-follow] [--strict-swap] [--] COMMAND [ARG...]
 
 Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO, and so whatever it starts.
 
   --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
                      the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
   --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
+  --rate X           let the time pass X times as fast: 10, 0.5, 0 (stands still), up to 1000000
+  --freeze           let it stand still: --rate 0
+  --clocks wall      move, scale and freeze the clocks that tell the date (default)
+  --clocks all       scale and freeze MONOTONIC, BOOTTIME and RAW too, from their own value; never set
+  --session NAME     give the clock a name, by which `vdso time NAME` adjusts it while COMMAND runs; or run on
+                     the clock that has the name already. Without it the name is COMMAND's process id
   --clock kernel     compute the time from the kernel's own vDSO (default)
   --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make
                      system calls
@@ -24,15 +30,20 @@ Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO
 
 --at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or
 BOOTTIME. The host's clock stays as it is, and setting it is refused (EPERM).
+A tsc clock can be moved when it starts, and keeps the host's pace.
 
 example:
   vdso run --at 2030-01-01T00:00:00Z -- date
   vdso run --offset +1000d -- python3 -c 'import time; print(time.ctime())'
+  vdso run --session test --rate 60 -- ./server &
+  vdso time test --freeze
 
 not moved:
   system calls that a program makes without its C library's clock functions
   sleeps and waits to an absolute REALTIME deadline, and timers set to one (a warning names the first)
-  the times of files (stat), and what another process says over D-Bus or a socket
+  relative sleeps and timeouts, under a changed rate: they take the host's time
+  the times of files (stat), the real-time clock's device (RTC), and what another process says over D-Bus
+  or a socket
 
 exit status:
   COMMAND's own; 128+N if signal N ended it; 127 not found, 126 not executable; 2 usage; 113 to 120 and 125
@@ -41,18 +52,34 @@ exit status:
 
 USAGE_HINT = "vdso run --help shows how"
 CLOCKS = ("kernel", "tsc")
-VALUED = ("--clock", "--at", "--offset")
+CLOCK_SETS = ("wall", "all")
+VALUED = ("--clock", "--at", "--offset", "--rate", "--clocks", "--session")
+FLAGS = ("--no-follow", "--strict-swap", "--freeze", "--help", "-h")
 
 
 class Options:
-    """What the command line asks for. Times in ns, of REALTIME since 1970 or to be added to it."""
+    """What the command line asks for. Times in ns, of REALTIME since 1970 or to be added; rate in 32.32."""
 
-    __slots__ = ("at_ns", "clock", "command", "follow", "help", "offset_ns", "strict")
+    __slots__ = (
+        "at_ns",
+        "clock",
+        "command",
+        "everything",
+        "follow",
+        "help",
+        "offset_ns",
+        "rate",
+        "session",
+        "strict",
+    )
 
     def __init__(self) -> None:
         self.clock = "kernel"
         self.at_ns: int | None = None
         self.offset_ns: int | None = None
+        self.rate: int | None = None
+        self.everything: bool | None = None
+        self.session: str | None = None
         self.follow = True
         self.strict = False
         self.help = False
@@ -81,7 +108,7 @@ def parse(arguments: list[str]) -> Options:
                 value = arguments[position]
                 position += 1
             values[name] = value
-        elif equals or name not in ("--no-follow", "--strict-swap", "--help", "-h"):
+        elif equals or name not in FLAGS:
             raise UsageError(
                 f"no such option: {word}", f"{USAGE_HINT}; the program's own options come after its name"
             )
@@ -89,6 +116,8 @@ def parse(arguments: list[str]) -> Options:
             options.follow = False
         elif name == "--strict-swap":
             options.strict = True
+        elif name == "--freeze":
+            options.rate = 0
         else:
             options.help = True
             return options
@@ -116,6 +145,25 @@ def _take_values(options: Options, values: dict[str, str]) -> None:
         from vdso.clocks.transform import parse_duration
 
         options.offset_ns = parse_duration(values["--offset"])
+    if "--rate" in values:
+        from vdso.clocks.transform import parse_rate
+
+        if options.rate is not None:
+            raise UsageError("--rate and --freeze exclude each other", "--freeze is --rate 0")
+        options.rate = parse_rate(values["--rate"])
+    if "--clocks" in values:
+        if values["--clocks"] not in CLOCK_SETS:
+            raise UsageError(f"no such set of clocks: {values['--clocks']}", "wall, or all")
+        options.everything = values["--clocks"] == "all"
+    if "--session" in values:
+        from vdso.clocks.session import check_name
+
+        options.session = check_name(values["--session"])
+    if options.clock == "tsc" and (options.rate is not None or options.everything):
+        raise UsageError(
+            "a tsc clock keeps the host's pace: no --rate, --freeze or --clocks all",
+            "--clock kernel, the default, has them",
+        )
 
 
 def main(arguments: list[str]) -> int:
@@ -133,4 +181,7 @@ def main(arguments: list[str]) -> int:
         at_ns=options.at_ns,
         follow=options.follow,
         strict=options.strict,
+        rate=options.rate,
+        everything=options.everything,
+        session=options.session,
     )

@@ -10,6 +10,7 @@ import sys
 
 from vdso import _core
 from vdso.errors import (
+    BadWhen,
     CommandNotExecutable,
     CommandNotFound,
     CounterRefused,
@@ -17,15 +18,18 @@ from vdso.errors import (
     KeeperFailed,
     PtraceRefused,
     SeccompRefused,
+    SessionExists,
     UnsupportedMachine,
     VdsoError,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 NS_PER_S = 1_000_000_000
+RATE_ONE = 1 << 32
 CLOCK_REALTIME = 0
 CAP_SYS_PTRACE = 19
 FIRST_OWN_DESCRIPTOR = 3
@@ -45,41 +49,57 @@ def run(
     at_ns: int | None = None,
     follow: bool = True,
     strict: bool = False,
+    rate: int | None = None,
+    everything: bool | None = None,
+    session: str | None = None,
 ) -> int:
-    """Becomes `command` on a session of its own, or runs it where Yama lets only a parent trace.
+    """Becomes `command` on a session, or runs it where Yama lets only a parent trace.
 
-    Returns an exit status only in the second case, and raises a VdsoError when nothing was run. `clock` is
-    "kernel" or "tsc"; `at_ns` is REALTIME since 1970, `offset_ns` is added to it.
+    Returns an exit status only in the second case, and raises a VdsoError when nothing was run. `clock`
+    is "kernel" or "tsc"; `at_ns` is REALTIME since 1970, `offset_ns` is added to it; `rate` is 32.32;
+    `everything`: MONOTONIC and its like at that rate too; `session`: the name of one, old or new,
+    else our process id, which becomes the command's.
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
     _keep_low_descriptors()
-    if at_ns is not None:
+    counter = clock == "tsc"
+    if counter and at_ns is not None:
         # By the system call: this process may itself run on a session whose REALTIME is moved.
         offset_ns = at_ns - _core.kernel_clock_ns(CLOCK_REALTIME)
     image_fd = _open_image()
-    page = _core.ClockPage.create("vdso-clock")
     sec, nsec = divmod(offset_ns or 0, NS_PER_S)
-    counter = clock == "tsc"
-    # A keeper writes the first record itself: after one of ours its lines would start above the clock.
-    if not counter and offset_ns:
-        page.set_offset(sec, nsec)
-    elif not counter:
-        page.set_identity()
-    page.release()
+    asked = not (at_ns is offset_ns is rate is everything is None)
+
+    def make(name: str) -> _core.ClockPage:
+        page = _core.ClockPage.create(f"vdso-clock:{name}")
+        # A keeper writes the first record itself: after one of ours its lines would start above the clock.
+        if not counter and (asked or session is not None):
+            _begin(page, at_ns, offset_ns, rate, everything)
+        elif not counter:
+            page.set_identity()
+        page.release()
+        return page
+
+    if session is None:
+        page, joined = make(str(os.getpid())), False
+    else:
+        page, joined = _join_or_make(session, asked or counter, make)
+        counter = page.state()[7] if joined else counter
+    keep = counter and not joined
 
     above = _core.adopt(page.reader_fd, counter, strict)
     if above is not None:
         _join(above)
-        if counter:  # nobody who outlives the command would hold anything for us
+        if keep:  # nobody who outlives the command would hold anything for us
             start_keeper(page, sec, nsec, life=os.pidfd_open(os.getpid()))
         _restore_locale()
         _become(command, strict)
-    life_fd = start_keeper(page, sec, nsec) if counter else -1
+    life_fd = start_keeper(page, sec, nsec) if keep else -1
     _restore_locale()
 
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
-    if offset_ns:
+    if asked or session is not None:
         filter_flags |= _core.FILTER_DEADLINES
     try:
         front = _only_ancestors_trace()
@@ -112,6 +132,52 @@ def run(
     if front:
         _core.end_as(status)
     _become(command, strict)
+
+
+def _begin(
+    page: _core.ClockPage,
+    at_ns: int | None,
+    offset_ns: int | None,
+    rate: int | None,
+    everything: bool | None,
+) -> None:
+    how = _core.TIME_OFFSET if at_ns is None else _core.TIME_AT
+    sec, nsec = divmod((offset_ns or 0) if at_ns is None else at_ns, NS_PER_S)
+    try:
+        page.begin(bool(everything), how, sec, nsec, _core.RATE_SET, RATE_ONE if rate is None else rate)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        raise BadWhen("no clock goes so far", "some two billion years from today are the limit") from None
+
+
+def _join_or_make(
+    name: str, asked: bool, make: "Callable[[str], _core.ClockPage]"
+) -> tuple[_core.ClockPage, bool]:
+    """The page of the session of that name, and whether there was one.
+
+    Two command lines that look at once do so one after the other, under a lock on a file that everybody has,
+    until ours can be found.
+    """
+    import fcntl
+
+    from vdso.clocks.session import find, open_page
+    from vdso.errors import SessionNotThere
+
+    with open(IMAGE, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            page = open_page(find(name))
+        except SessionNotThere:
+            # By this name another command line finds us, as long as we are not yet the command.
+            with open("/proc/self/comm", "w", encoding="ascii") as comm:
+                comm.write("vdso-run")
+            return make(name), False
+    if asked:
+        raise SessionExists(
+            f"the session {name} runs already, on a clock of its own", f"vdso time {name} ... adjusts it"
+        )
+    return page, True
 
 
 def _run_untouched(command: list[str], reason: VdsoError) -> "NoReturn":

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vdso.clocks.transform import FIRST_SECOND, LAST_SECOND, parse_duration, parse_when
-from vdso.errors import BadDuration, BadWhen
+from vdso.clocks.transform import (
+    FIRST_SECOND,
+    LAST_SECOND,
+    RATE_ONE,
+    parse_duration,
+    parse_rate,
+    parse_when,
+)
+from vdso.errors import BadDuration, BadRate, BadWhen
 
 NS = 10**9
 UNIT_NS = {
@@ -218,4 +225,28 @@ def test_durations(text: str, expected: int) -> None:
 def test_refused_durations(text: str, message: str) -> None:
     with pytest.raises(BadDuration, match=message) as caught:
         parse_duration(text)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("1", RATE_ONE),
+        ("0", 0),
+        ("0.5", RATE_ONE // 2),
+        (" 1e6 ", 10**6 * RATE_ONE),
+        ("-0", 0),
+        ("2.4e-10", 1),
+    ],
+)
+def test_rates(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "nan", "inf", "-inf", "-1", "-1e-9", "1000001", "1e-11", "1_0", "10x", "\u0661"]
+)
+def test_no_rates(text: str) -> None:
+    with pytest.raises(BadRate) as caught:
+        parse_rate(text)
     assert caught.value.hint

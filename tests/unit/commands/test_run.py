@@ -47,6 +47,9 @@ def test_flags() -> None:
     options = parse(["--strict-swap", "--no-follow", "--clock=tsc", "--at", "@1893456000.25", "date"])
     assert (options.strict, options.follow, options.clock) == (True, False, "tsc")
     assert options.at_ns == 1893456000_250000000
+    options = parse(["--session", "a.b-c_1", "--clocks=all", "--rate", "0.5", "date"])
+    assert (options.session, options.everything, options.rate) == ("a.b-c_1", True, 1 << 31)
+    assert parse(["--freeze", "date"]).rate == 0
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,11 @@ def test_flags() -> None:
         ["--at", "@0", "--offset", "1s", "date"],
         ["--clock", "sun", "date"],
         ["--clock=", "date"],
+        ["--rate", "fast", "date"],
+        ["--rate", "2", "--freeze", "date"],
+        ["--clocks", "some", "date"],
+        ["--session", "a/b", "date"],
+        ["--clock", "tsc", "--freeze", "date"],
         ["--nonsense", "date"],
         ["--no-follow=yes", "date"],
         ["-x", "date"],
@@ -85,6 +93,11 @@ def test_help_and_version() -> None:
     text = vdso_command("run", "--help").stdout
     for word in (
         "--clock",
+        "--session",
+        "--rate",
+        "--freeze",
+        "--clocks",
+        "vdso time",
         "--at",
         "--offset",
         "--no-follow",

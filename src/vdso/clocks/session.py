@@ -1,0 +1,277 @@
+"""Sessions: a clock that has a name, shared by the programs that run on it, and adjusted while they run.
+
+A session is its clock page, a memfd whose own name carries the session's. Nothing of it is in a file system,
+so nothing of it can stay behind: it lives as long as somebody holds the page open, which is the follower of
+each `vdso run` on it, its guard, and for a tsc clock its keeper. Another process finds the page among their
+descriptors in /proc, and may open it where the kernel lets it look there: as the same user, or as root. It
+writes for a moment, under a lock that the kernel drops should it die.
+
+Knows nothing of how a program comes to run on a session: that is vdso.swap's.
+"""
+
+import errno
+import os
+import time
+from dataclasses import dataclass
+
+from vdso import _core
+from vdso.clocks.transform import NS_PER_S, RATE_ONE
+from vdso.errors import (
+    BadWhen,
+    PageBusy,
+    SessionAmbiguous,
+    SessionError,
+    SessionNotThere,
+    SessionRefused,
+    UsageError,
+)
+
+MEMFD = "vdso-clock:"
+NAME_LIMIT = 64
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+# Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
+HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
+
+_PATIENCE_S = 2.0  # for another writer of the page to be done
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session that some process holds."""
+
+    name: str
+    inode: int
+    holder_pid: int
+    uid: int
+    path: str  # of the holder's descriptor
+    programs: tuple[int, ...]  # pids of what runs on it
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a session's clock says, at one instant. `rate` 1.0 is the host's pace; `thaw_rate` is what a thaw
+    goes back to; `offset_ns` is REALTIME less the host's."""
+
+    name: str
+    clock: str  # "kernel" or "tsc"
+    clocks: str  # "wall" or "all"
+    realtime_ns: int
+    host_realtime_ns: int
+    offset_ns: int
+    rate: float
+    thaw_rate: float
+    frozen: bool
+    holder_pid: int
+    programs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What is to change: one of the times (ns) at most, and one of `rate` (32.32; 0 freezes) and `thaw`."""
+
+    at_ns: int | None = None
+    offset_ns: int | None = None
+    shift_ns: int | None = None
+    rate: int | None = None
+    thaw: bool = False
+
+    def words(self) -> tuple[int, int, int, int, int]:
+        """As _core.ClockPage takes it."""
+        how, ns = _core.TIME_KEEP, 0
+        for kind, given in (
+            (_core.TIME_AT, self.at_ns),
+            (_core.TIME_OFFSET, self.offset_ns),
+            (_core.TIME_SHIFT, self.shift_ns),
+        ):
+            if given is not None:
+                how, ns = kind, given
+        pace = _core.RATE_THAW if self.thaw else _core.RATE_KEEP if self.rate is None else _core.RATE_SET
+        return (how, *divmod(ns, NS_PER_S), pace, self.rate or 0)
+
+
+RESET = Adjustment(offset_ns=0, rate=RATE_ONE)
+
+
+def check_name(name: str) -> str:
+    """The name, if a session may have it. Raises UsageError."""
+    hint = (
+        "letters, digits, dot, dash and underscore, 64 at most, and not digits alone: these are process ids"
+    )
+    if not name:
+        raise UsageError("a session's name cannot be empty", hint)
+    if not _NAME_CHARACTERS.issuperset(name) or len(name) > NAME_LIMIT or name[0] == "-" or name.isdigit():
+        raise UsageError(f"not a session's name: {name}", hint)
+    return name
+
+
+# ---- finding ----
+
+
+def sessions() -> list[Found]:
+    """Every session whose holder this user may look into, by name."""
+    held = _held()
+    running = _programs({inode for entries in held.values() for inode in entries})
+    found: dict[int, Found] = {}
+    for pid, pages in held.items():
+        for inode, (name, path) in pages.items():
+            programs = tuple(running.get(inode, ()))
+            # A follower keeps what an inner command line brought to it until it needs the room.
+            if len(pages) > 1 and not programs:
+                continue
+            try:
+                uid = os.stat(f"/proc/{pid}").st_uid
+            except OSError:
+                continue
+            found.setdefault(inode, Found(name, inode, pid, uid, path, programs))
+    return sorted(found.values(), key=lambda session: (session.name, session.inode))
+
+
+def find(name: str | None) -> Found:
+    """The session of that name, of this user before another's; without a name the one that this process
+    runs on, or the only one. Raises SessionNotThere, SessionAmbiguous."""
+    there = sessions()
+    if name is None:
+        own = _own_inode()
+        there = [one for one in there if one.inode == own] or there
+        if not there:
+            raise SessionNotThere("there is no session", "vdso run --session NAME -- COMMAND starts one")
+        if len(there) > 1:
+            names = ", ".join(one.name for one in there)
+            raise SessionAmbiguous(f"which session? there are {names}", "name one: vdso time NAME ...")
+        return there[0]
+    named = [one for one in there if one.name == name]
+    if not named:
+        raise SessionNotThere(f"there is no session {name}")
+    return min(named, key=lambda one: one.uid != os.geteuid())
+
+
+def _held() -> dict[int, dict[int, tuple[str, str]]]:
+    """{pid: {inode: (session's name, path of the descriptor)}} of the holders that can be looked into."""
+    held: dict[int, dict[int, tuple[str, str]]] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as stream:
+                if stream.read().rstrip("\n") not in HOLDERS:
+                    continue
+            pages: dict[int, tuple[str, str]] = {}
+            for fd in os.listdir(f"/proc/{entry}/fd"):
+                path = f"/proc/{entry}/fd/{fd}"
+                target = os.readlink(path)
+                if target.startswith(f"/memfd:{MEMFD}"):
+                    name = target.removeprefix(f"/memfd:{MEMFD}").removesuffix(" (deleted)")
+                    pages[os.stat(path).st_ino] = (name, path)
+        except OSError:
+            continue  # gone meanwhile, or another user's
+        if pages:
+            held[int(entry)] = pages
+    return held
+
+
+def _mapped(pid: str) -> set[int]:
+    """Inodes of the clock pages by which that process computes its time."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+        return {int(line.split()[4]) for line in maps if "/memfd:vdso-clock" in line and " r--s " in line}
+
+
+def _programs(inodes: set[int]) -> dict[int, list[int]]:
+    """{inode: pids that run on it}."""
+    running: dict[int, list[int]] = {}
+    for entry in sorted(filter(str.isdigit, os.listdir("/proc")), key=int) if inodes else ():
+        try:
+            for inode in inodes & _mapped(entry):
+                running.setdefault(inode, []).append(int(entry))
+        except OSError:
+            continue
+    return running
+
+
+def _own_inode() -> int:
+    return next(iter(_mapped("self")), 0)
+
+
+# ---- adjusting ----
+
+
+def open_page(found: Found) -> _core.ClockPage:
+    """The session's page, to read and to adjust. Raises SessionNotThere, SessionError."""
+    try:
+        fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SessionNotThere(f"the session {found.name} has just ended") from None
+    except OSError as error:
+        raise SessionError(
+            f"the session {found.name} cannot be opened: {error.strerror}", "it is its user's, and root's"
+        ) from None
+    try:
+        if os.fstat(fd).st_ino != found.inode:  # the descriptor's number has come to something else
+            raise SessionNotThere(f"the session {found.name} has just ended")
+        return _core.ClockPage.from_fd(fd)
+    finally:
+        os.close(fd)
+
+
+def adjust(page: _core.ClockPage, adjustment: Adjustment) -> None:
+    """Adjusts a session's clock and gives its page free again.
+
+    A time is a step and holds from the next read on; a rate goes on from where the clock is, some 2 ms later.
+    Raises BadWhen (no clock goes so far), SessionRefused (a keeper's clock), SessionError.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            page.adjust(*adjustment.words())
+            if adjustment.rate == RATE_ONE or adjustment.thaw:
+                page.settle()
+            return
+        except PageBusy as busy:
+            if page.state()[7]:
+                raise _refused_tsc() from None
+            if time.monotonic() > deadline:
+                raise SessionError(
+                    f"process {busy.pid} is writing the session's clock, and goes on", ""
+                ) from None
+            time.sleep(0.001)
+        except OSError as error:
+            raise as_error(error) from None
+        finally:
+            page.release()
+
+
+def as_error(error: OSError) -> Exception:
+    """What an adjustment that failed means."""
+    if error.errno == errno.ERANGE:
+        return BadWhen("no clock goes so far", "some two billion years from today are the limit")
+    if error.errno == errno.EOPNOTSUPP:
+        return _refused_tsc()
+    if error.errno == errno.ETIMEDOUT:
+        return SessionError("this machine is too busy to change the rate within its 2 ms", "try again")
+    return error
+
+
+def _refused_tsc() -> SessionRefused:
+    return SessionRefused(
+        "a tsc session's clock is its keeper's alone",
+        "say --at or --offset when it starts, or start it with --clock kernel",
+    )
+
+
+def state(found: Found, page: _core.ClockPage) -> State:
+    """What the session's clock says now."""
+    host_s, host_ns, now_s, now_ns, rate, thawed, everything, counter, _ = page.state()
+    host, now = host_s * NS_PER_S + host_ns, now_s * NS_PER_S + now_ns
+    return State(
+        name=found.name,
+        clock="tsc" if counter else "kernel",
+        clocks="all" if everything else "wall",
+        realtime_ns=now,
+        host_realtime_ns=host,
+        offset_ns=now - host,
+        rate=rate / RATE_ONE,
+        thaw_rate=thawed / RATE_ONE,
+        frozen=rate == 0,
+        holder_pid=found.holder_pid,
+        programs=found.programs,
+    )
