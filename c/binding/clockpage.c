@@ -202,9 +202,7 @@ static PyObject *clockpage_begin(PyObject *object, PyObject *args)
 
 	if (!parse_adjustment(args, "piLLiK:begin", &everything, &adjustment))
 		return NULL;
-	err = vdso_source_init(&source);
-	if (err != 0)
-		return vdso_raise_errno(err);
+	vdso_source_init(&source);
 	err = vdso_adjust_first(&source, everything, &adjustment, &record);
 	vdso_source_deinit(&source);
 	if (err != 0)
@@ -215,11 +213,9 @@ static PyObject *clockpage_begin(PyObject *object, PyObject *args)
 static int adjust(struct clockpage *self, const struct vdso_adjustment *adjustment)
 {
 	struct vdso_source source;
-	int err = vdso_source_init(&source);
+	int err = take(self);
 
-	if (err != 0)
-		return err;
-	err = take(self);
+	vdso_source_init(&source);
 	if (err == 0)
 		err = adjustment != NULL ? vdso_adjust(&self->page, &source, adjustment)
 					 : vdso_adjust_settle(&self->page, &source);
@@ -284,10 +280,10 @@ static PyObject *clockpage_state(PyObject *object, PyObject *Py_UNUSED(none))
 	if (err == 0) {
 		got = vdso_page_get(&page, 0, &record, &version);
 		vdso_page_close(&page);
-		err = vdso_source_init(&source);
 	}
 	if (err != 0)
 		return vdso_raise_errno(err);
+	vdso_source_init(&source);
 	if (got == VDSO_PAGE_OK)
 		err = vdso_adjust_look(&record, &source, &state);
 	vdso_source_deinit(&source);

@@ -67,7 +67,7 @@ int vdso_adjust_settle(struct vdso_page *page, const struct vdso_source *source)
 /* Starts lines anew where they are, if they began so long ago that their advance would leave 63 bits of ns. */
 int vdso_adjust_renew(struct vdso_page *page, const struct vdso_source *source);
 
-/* Whether a line of the record may need vdso_adjust_renew() within VDSO_RENEW_S seconds. */
+/* Whether a line of the record runs so fast that it has to be looked at every VDSO_RENEW_S seconds. */
 #define VDSO_RENEW_S 300
 bool vdso_adjust_wants_renewal(const struct vdso_clock_record *record);
 

@@ -1,6 +1,6 @@
 #include "deadline.h"
 
-#include <stdbool.h>
+#include <linux/audit.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -29,6 +29,24 @@ static int find_number(const char *path, const char *key, int timer)
 	}
 	fclose(file);
 	return number;
+}
+
+bool vdso_deadline_is(const struct seccomp_data *data)
+{
+	if (data->arch != AUDIT_ARCH_X86_64)
+		return false;
+	switch (data->nr) {
+	case SYS_timer_settime:
+	case SYS_timerfd_settime:
+	case SYS_futex:
+	case SYS_clock_nanosleep:
+	case SYS_mq_timedsend:
+	case SYS_mq_timedreceive:
+	case 449: /* futex_waitv */
+	case 455: /* futex_wait */
+		return true;
+	}
+	return false;
 }
 
 const char *vdso_deadline_call(const struct seccomp_notif *notification)

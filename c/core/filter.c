@@ -188,7 +188,8 @@ static void question_rule(struct program *p)
 
 static void build(struct program *p, unsigned flags)
 {
-	const uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
+	/* Somebody who answers for the session, or nobody who may. */
+	const uint32_t set = flags & VDSO_FILTER_LISTENS ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ERRNO | EPERM;
 	const uint32_t notify = flags & VDSO_FILTER_EXEC ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW;
 	unsigned short other;
 
@@ -201,7 +202,7 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR32_EXECVE, notify);
 	answer_if(p, NR32_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_32) / sizeof(clock_setters_32[0]); i++)
-		answer_if(p, clock_setters_32[i], refuse);
+		answer_if(p, clock_setters_32[i], set);
 	answer(p, SECCOMP_RET_ALLOW);
 	p->code[other].jf = (uint8_t)(p->length - other - 1);
 
@@ -214,7 +215,7 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR64_EXECVE, notify);
 	answer_if(p, NR64_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
-		answer_if(p, clock_setters_64[i], refuse);
+		answer_if(p, clock_setters_64[i], set);
 	if (flags & VDSO_FILTER_DEADLINES)
 		deadline_rules(p);
 	answer(p, SECCOMP_RET_ALLOW);

@@ -1,6 +1,6 @@
 /*
- * The seccomp filter under which a followed program runs: execs are notified, setting the clock is refused, and absolute
- * REALTIME deadlines are notified where that clock is moved.
+ * The seccomp filter under which a followed program runs: execs are notified, setting the clock too (or refused
+ * where nobody listens), and absolute REALTIME deadlines where that clock may be moved.
  */
 #ifndef VDSO_CORE_FILTER_H
 #define VDSO_CORE_FILTER_H

@@ -14,8 +14,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "adjust.h"
 #include "deadline.h"
 #include "filter.h"
 #include "guard.h"
@@ -23,6 +25,7 @@
 #include "procfs.h"
 #include "question.h"
 #include "sessions.h"
+#include "setting.h"
 #include "task.h"
 #include "tracee.h"
 #include "warning.h"
@@ -307,8 +310,13 @@ static void dispatch(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
 
-	if (!is_exec(&n->data))
+	/* Let go on are execs and deadlines, by name: what sets a clock is answered, and so is what is neither. */
+	if (vdso_setting_is(&n->data))
+		vdso_setting_answer(f, n);
+	else if (vdso_deadline_is(&n->data))
 		on_deadline(f, n);
+	else if (!is_exec(&n->data))
+		vdso_notification_answer(f->listener, n->id, 0, -ENOSYS);
 	else if (n->data.arch == AUDIT_ARCH_X86_64 && n->data.nr == SYS_execve && n->data.args[0] == VDSO_ASK_PATH)
 		vdso_question_answer(f, n);
 	else
@@ -384,8 +392,18 @@ static void on_signal(int signal)
 		guard_died = 1;
 }
 
+static time_t monotonic_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
 int vdso_follower_run(struct vdso_follower *f, bool again)
 {
+	const struct timespec renewal = {.tv_sec = VDSO_RENEW_S};
+	time_t due = monotonic_s() + VDSO_RENEW_S;
 	sigset_t blocked, open;
 	struct sigaction action = {.sa_handler = on_signal};
 
@@ -423,7 +441,11 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			guard_died = 0;
 			vdso_guard_replace(f);
 		}
-		if (ppoll(wait, 3, NULL, &open) < 0)
+		if (monotonic_s() >= due) {
+			vdso_sessions_renew(f);
+			due = monotonic_s() + VDSO_RENEW_S;
+		}
+		if (ppoll(wait, 3, &renewal, &open) <= 0)
 			continue;
 		if (wait[0].revents & POLLIN)
 			receive(f);

@@ -39,10 +39,17 @@ struct vdso_task {
 	int32_t error; /* why it was given less than it asked for */
 };
 
+/* What adjtimex has been told of a session's clock; tick 0: nothing yet. */
+struct vdso_discipline {
+	int64_t freq, tick, maxerror, esterror, constant;
+	int32_t status, tai;
+};
+
 struct vdso_follower_session {
 	uint64_t inode; /* of the clock page's file: how a process shows which session it is on */
 	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
 	bool strict;    /* its programs run swapped or not at all */
+	struct vdso_discipline discipline;
 };
 
 /* One warning that has been given: to whom, and which. */

@@ -98,7 +98,7 @@ int main(int argc, char **argv)
 	    pread(f->image_fd, &header, sizeof(header), 0) != sizeof(header))
 		return 1;
 	f->landing = header.e_entry;
-	f->shared->session[0] = (struct vdso_follower_session){st.st_ino, counter, strict};
+	f->shared->session[0] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
 	f->shared->sessions = 1;
 	vdso_procfs_time_namespace(getpid(), f->time_namespace, sizeof(f->time_namespace));
 

@@ -135,7 +135,8 @@ static int start(struct vdso_keeper *keeper, struct vdso_source *source, struct 
 		snprintf(reason, size, "the clock page cannot be written: %s", strerror(-err));
 		return FAILED;
 	}
-	err = vdso_source_init(source);
+	vdso_source_init(source);
+	err = vdso_source_watch(source);
 	if (err != 0) {
 		snprintf(reason, size, "no timer can be had: %s", strerror(-err));
 		return FAILED;

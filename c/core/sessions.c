@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "adjust.h"
 #include "guard.h"
 #include "procfs.h"
 
@@ -99,6 +102,61 @@ static uint32_t find_unused(struct vdso_follower *f)
 	return 0;
 }
 
+/* For `vdso time` to be done, which writes for a moment. */
+#define WRITE_TRIES 2000
+#define WRITE_PAUSE_NS 1000000
+
+int vdso_sessions_write(struct vdso_follower *f, uint32_t session, struct vdso_page *ret)
+{
+	const struct timespec pause = {.tv_nsec = WRITE_PAUSE_NS};
+	char path[64];
+	int fd, err = -EBUSY;
+
+	if (f->shared->session[session].counter)
+		return -EBUSY;
+	/* A description of its own, and not read-only as the one that programs are given. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->clock_fd[session]);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (int tries = 0; err == -EBUSY && tries < WRITE_TRIES; tries++) {
+		if (tries != 0)
+			nanosleep(&pause, NULL);
+		err = vdso_page_open_writer(fd, 0, ret);
+	}
+	if (err != 0)
+		close(fd);
+	return err;
+}
+
+static void renew(struct vdso_follower *f, uint32_t session)
+{
+	struct vdso_clock_record record;
+	struct vdso_source source;
+	struct vdso_page page;
+	uint64_t version;
+	bool wanted;
+
+	if (f->shared->session[session].counter || vdso_page_open_reader(f->clock_fd[session], 0, &page) != 0)
+		return;
+	wanted = vdso_page_get(&page, 0, &record, &version) == VDSO_PAGE_OK && vdso_adjust_wants_renewal(&record);
+	vdso_page_close(&page);
+	if (!wanted)
+		return;
+	vdso_source_init(&source);
+	if (vdso_sessions_write(f, session, &page) == 0) {
+		vdso_adjust_renew(&page, &source);
+		vdso_page_close(&page);
+	}
+	vdso_source_deinit(&source);
+}
+
+void vdso_sessions_renew(struct vdso_follower *f)
+{
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
+		renew(f, i);
+}
+
 int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bool counter, bool strict)
 {
 	struct vdso_follower_shared *s = f->shared;
@@ -125,7 +183,7 @@ int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bo
 		close(f->clock_fd[index]);
 	vdso_sessions_forget(f, program);
 	f->clock_fd[index] = fd;
-	s->session[index] = (struct vdso_follower_session){st.st_ino, counter, strict};
+	s->session[index] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
 	s->adopted[index].start = vdso_procfs_start(program);
 	s->adopted[index].program = program;
 	if (index == s->sessions)

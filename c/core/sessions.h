@@ -3,6 +3,7 @@
 #define VDSO_CORE_SESSIONS_H
 
 #include "follower.h"
+#include "page.h"
 
 /* The session that the task's next program belongs to. */
 uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
@@ -21,6 +22,12 @@ bool vdso_sessions_strict(const struct vdso_follower *follower, const struct vds
  * as many sessions as there can be are in use.
  */
 int vdso_sessions_adopt(struct vdso_follower *follower, pid_t program, int fd, bool counter, bool strict);
+
+/* The session's page, for writing: to be closed soon. 0 or a negative errno; -EBUSY: it is a keeper's, or no end of another's. */
+int vdso_sessions_write(struct vdso_follower *follower, uint32_t session, struct vdso_page *ret);
+
+/* Lines that are so old that they must be renewed, in all of the sessions: every VDSO_RENEW_S. */
+void vdso_sessions_renew(struct vdso_follower *follower);
 
 /* The program has exec'd, or its id has come to another one. */
 void vdso_sessions_forget(struct vdso_follower *follower, pid_t program);

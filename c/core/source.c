@@ -101,7 +101,7 @@ static void host_stepped(void *context)
 		arm(source->step_fd);
 }
 
-int vdso_source_init(struct vdso_source *ret)
+void vdso_source_init(struct vdso_source *ret)
 {
 	const struct vdso_process *process = our_process();
 
@@ -112,19 +112,26 @@ int vdso_source_init(struct vdso_source *ret)
 		.sleep = host_sleep,
 		.stepped = host_stepped,
 		.kernel_gettime = clock_gettime,
+		.step_fd = -1,
 	};
 	if (process != NULL)
 		ret->kernel_gettime = (int (*)(clockid_t, struct timespec *))(uintptr_t)
 			process->function[VDSO_FN_CLOCK_GETTIME];
-	ret->step_fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (ret->step_fd < 0)
+}
+
+int vdso_source_watch(struct vdso_source *source)
+{
+	int fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	if (fd < 0)
 		return -errno;
-	if (arm(ret->step_fd) != 0) {
+	if (arm(fd) != 0) {
 		int err = -errno;
 
-		close(ret->step_fd);
+		close(fd);
 		return err;
 	}
+	source->step_fd = fd;
 	return 0;
 }
 

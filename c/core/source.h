@@ -25,7 +25,11 @@ struct vdso_source {
  * The host's own. Also in a process that runs on an image of ours: that one's clock_gettime would be the session's clock, so
  * the function that it moved aside is used. The source must not be moved afterwards.
  */
-int vdso_source_init(struct vdso_source *ret);
+void vdso_source_init(struct vdso_source *ret);
+
+/* Has step_fd tell of REALTIME's steps. 0 or a negative errno. */
+int vdso_source_watch(struct vdso_source *source);
+
 void vdso_source_deinit(struct vdso_source *source);
 
 #endif

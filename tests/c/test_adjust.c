@@ -33,7 +33,8 @@ static void begin(struct writer *w, bool all, const struct vdso_adjustment *firs
 {
 	struct vdso_clock_record record;
 
-	if (vdso_source_init(&w->source) != 0 || vdso_adjust_first(&w->source, all, first, &record) != 0)
+	vdso_source_init(&w->source);
+	if (vdso_adjust_first(&w->source, all, first, &record) != 0)
 		fail("vdso_adjust_first");
 	w->image = map_image(&record);
 	if (vdso_page_open_writer(dup(w->image.page_fd), 0, &w->page) != 0)

@@ -2,66 +2,10 @@
 
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
-from harness import Programs, Way, finish
-
-EPERM = "1"
-
-
-def ahead_of_boottime() -> float:
-    return time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@pytest.fixture
-def tries(programs: Programs) -> Path:
-    """A program that tries nothing before it has seen that the filter is there."""
-    return programs.c("set_clock")
-
-
-def test_without_a_filter_nothing_is_tried(tries: Path) -> None:
-    """The questions by which it makes sure do tell the difference, for root too."""
-    done = finish([tries])
-    answers = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines()[:-1])
-    assert done.returncode == 9
-    assert done.stdout.endswith("\nnothing tried\n")
-    assert len(answers) == 12
-    assert EPERM not in answers.values()
-
-
-@pytest.mark.parametrize("offset", ["+1000d", None])
-@pytest.mark.parametrize("clock", ["kernel", "tsc"])
-@pytest.mark.parametrize("more", [[], ["--no-follow"]])
-def test_setting_the_clock(way: Way, tries: Path, offset: str | None, clock: str, more: list[str]) -> None:
-    before = ahead_of_boottime()
-    done = way.run(tries, offset=offset, clock=clock, options=more)
-    assert (done.returncode, done.stderr) == (0, "")
-    answers = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
-    assert len(answers) == 19
-    assert set(answers.values()) == {EPERM}
-    assert abs(ahead_of_boottime() - before) < 1
-
-
-@pytest.mark.parametrize("how", ["date", "child", "perl"])
-def test_date_sets_nothing(way: Way, tries: Path, how: str) -> None:
-    """Also what the command execs, and what that execs, is refused, and by the filter."""
-    command = {
-        "date": ["date", "-s", "2001-09-09"],
-        "child": ["sh", "-c", f"{tries} && (date -s 2001-09-09); exec date -s 2001-09-09"],
-        "perl": [
-            "perl",
-            "-e",
-            "exit(syscall(227, 0, my $then = pack('qq', 1e9, 0)) == -1 && $!{EPERM} ? 1 : 0)",
-        ],
-    }[how]
-    before = ahead_of_boottime()
-    done = way.run(tries, *command)
-    assert done.returncode == 1, done.stdout
-    assert done.stderr.count("Operation not permitted") == {"date": 1, "child": 2, "perl": 0}[how]
-    assert abs(ahead_of_boottime() - before) < 1
-
+from harness import Programs, Way
 
 # ---- absolute deadlines ----
 

@@ -29,7 +29,8 @@ Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO
   --strict-swap      do not start a program that cannot be given our image (else it runs, with a warning)
 
 --at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or
-BOOTTIME. The host's clock stays as it is, and setting it is refused (EPERM).
+BOOTTIME. What sets the clock inside (date -s, adjtimex) sets this one, without any privilege, and the host's
+never.
 A tsc clock can be moved when it starts, and keeps the host's pace.
 
 example:
