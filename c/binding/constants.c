@@ -31,6 +31,7 @@ static const struct {
 	{"CLOCK_LEAD_NS", VDSO_LEAD_NS},
 	{"DATA_BYTES", VDSO_DATA_BYTES},
 	{"IMAGE_BYTES", VDSO_IMAGE_BYTES},
+	{"IMAGE_FILE_BYTES", VDSO_FILE_BYTES},
 };
 
 PyDoc_STRVAR(page_shape_doc,

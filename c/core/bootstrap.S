@@ -39,7 +39,7 @@ vdso_bootstrap:
 
 2:	movl $NR_mmap, %eax
 	xorl %edi, %edi
-	movl $VDSO_IMAGE_BYTES, %esi
+	movl $VDSO_FILE_BYTES, %esi
 	movl $5, %edx /* PROT_READ | PROT_EXEC */
 	movl $2, %r10d /* MAP_PRIVATE */
 	movl %r12d, %r8d
@@ -60,7 +60,7 @@ vdso_bootstrap:
 	movq %rax, %r12
 	movl $NR_munmap, %eax
 	movq %r13, %rdi
-	movl $VDSO_IMAGE_BYTES, %esi
+	movl $VDSO_FILE_BYTES, %esi
 	syscall
 	jmp 4f
 

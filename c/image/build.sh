@@ -20,14 +20,17 @@ compile() { # FILE FLAG...
 }
 compile clock
 compile syscalls -Os -falign-functions=1
-# Run once, before the program's first instruction: nobody unwinds through it, and the image has two pages.
+# Run once, before the program's first instruction: nobody unwinds through it.
 compile landing -Os -falign-functions=1 -fno-asynchronous-unwind-tables
-objcopy --discard-all "$work/landing.o"
 
 "$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"
 "$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
 	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
 	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so"
+
+# The landing stands in the file's third page, which is no part of the image: no segment, no section.
+objcopy -O binary --only-section=.landing "$work/image.so" "$work/landing.bin"
+objcopy --remove-section=.landing "$work/image.so"
 
 # A debugger that finds a .symtab looks at no .dynsym, so the exports are in both; there is room for them and for what
 # they consist of, not for more.
@@ -46,5 +49,10 @@ if [ "$size" -gt 8192 ]; then
 	echo "build.sh: the image is $size bytes, and 8192 are its place" >&2
 	exit 1
 fi
-dd if=/dev/zero bs=1 count=$((8192 - size)) 2>/dev/null >>"$work/image.so"
+pad() { # FILE BYTES
+	dd if=/dev/zero bs=1 count=$(($2 - $(wc -c <"$1"))) 2>/dev/null >>"$1"
+}
+pad "$work/image.so" 8192
+pad "$work/landing.bin" 4096
+cat "$work/landing.bin" >>"$work/image.so"
 mv "$work/image.so" "$out"

@@ -7,4 +7,7 @@
 #define VDSO_DATA_BYTES 12288 /* the clock page and the process page */
 #define VDSO_IMAGE_BYTES 8192 /* what every x86-64 kernel since 3.16 gives its own */
 
+/* The image's file has the landing behind the image: run once, in a mapping of its own, and not part of what stays. */
+#define VDSO_FILE_BYTES 12288
+
 #endif

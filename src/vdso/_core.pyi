@@ -24,6 +24,7 @@ CLOCK_BYTES: int
 CLOCK_LEAD_NS: int
 DATA_BYTES: int
 IMAGE_BYTES: int
+IMAGE_FILE_BYTES: int
 
 def page_shape(slots: int, record_size: int, /) -> tuple[int, int]:
     """The bytes from one slot to the next, and of the header and all slots together."""

@@ -106,12 +106,14 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	"	ret\n" \
 	".cfi_endproc\n" \
 	".size vdso_landing, . - vdso_landing\n" \
+	".popsection\n" \
+	".pushsection .leave, \"ax\", @progbits\n" \
 	".type vdso_leave, @function\n" \
 	"vdso_leave:\n" \
 	".cfi_startproc\n" \
 	".cfi_undefined rip\n" \
 	"	mov %rdx, -8(%rsp)\n" \
-	"	mov $" ARCH_TEXT(VDSO_IMAGE_BYTES) ", %esi\n" \
+	"	mov $" ARCH_TEXT(VDSO_FILE_BYTES) ", %esi\n" \
 	"	mov $11, %eax\n" \
 	"	syscall\n" \
 	"	xor %eax, %eax\n" \

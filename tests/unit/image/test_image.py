@@ -121,6 +121,11 @@ def data() -> bytes:
         return stream.read()
 
 
+def test_the_landing_is_entered_behind_the_image(elf: ELFFile, data: bytes) -> None:
+    assert _core.IMAGE_BYTES <= elf["e_entry"] < _core.IMAGE_FILE_BYTES
+    assert data[elf["e_entry"]] == 0x52, "push %rdx: its first instruction"
+
+
 @pytest.fixture(scope="module")
 def elf(data: bytes) -> ELFFile:
     return ELFFile(io.BytesIO(data))
@@ -154,7 +159,8 @@ def test_header(elf: ELFFile) -> None:
 
 
 def test_it_fits_where_the_kernels_stands(data: bytes) -> None:
-    assert len(data) <= _core.IMAGE_BYTES == KERNEL_IMAGE_BYTES
+    """The landing, behind the image in its file, is run from elsewhere and does not stay."""
+    assert len(data) == _core.IMAGE_FILE_BYTES > _core.IMAGE_BYTES == KERNEL_IMAGE_BYTES
 
 
 def test_one_segment_to_map(elf: ELFFile) -> None:
@@ -288,9 +294,9 @@ def test_section_headers_are_mapped(elf: ELFFile, data: bytes) -> None:
     """gdb and older bionic read them from memory, where there is nothing beyond the image's two pages."""
     assert elf["e_shnum"] > 0
     assert elf["e_shentsize"] == 64
-    assert elf["e_shoff"] + elf["e_shnum"] * 64 <= min(len(data), _core.IMAGE_BYTES)
+    assert elf["e_shoff"] + elf["e_shnum"] * 64 <= _core.IMAGE_BYTES
     for section in elf.iter_sections():
-        assert section["sh_offset"] + section["sh_size"] <= len(data), section.name
+        assert section["sh_offset"] + section["sh_size"] <= _core.IMAGE_BYTES, section.name
         if section["sh_flags"] & 2:
             assert section["sh_addr"] == section["sh_offset"], section.name
     assert elf.get_section(elf["e_shstrndx"])["sh_type"] == "SHT_STRTAB"
@@ -399,4 +405,4 @@ def test_the_environments_flags_stay_outside(tmp_path: os.PathLike[str]) -> None
         LD_RUN_PATH="/opt/elsewhere",
     )
     assert plain == other
-    assert len(plain) == _core.IMAGE_BYTES
+    assert len(plain) == _core.IMAGE_FILE_BYTES
