@@ -26,7 +26,10 @@ compile landing -Os -falign-functions=1 -fno-asynchronous-unwind-tables
 "$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"
 "$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
 	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
-	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so"
+	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so" 2>"$work/said" ||
+	{ cat "$work/said" >&2; exit 1; }
+# That the landing is in no segment is what is meant.
+grep -v "section \`.landing' not in segment" "$work/said" >&2 || true
 
 # The landing stands in the file's third page, which is no part of the image: no segment, no section.
 objcopy -O binary --only-section=.landing "$work/image.so" "$work/landing.bin"
