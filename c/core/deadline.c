@@ -5,11 +5,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-/* The clocks that an offset moves. */
-static bool is_wall(int clock)
-{
-	return clock == 0 || clock == 8 || clock == 11;
-}
+#include "process.h"
+#include "transform.h"
 
 /* The number that follows `key` in a /proc file, after the line "ID: timer" when `timer` is not negative; -1: not found. */
 static int find_number(const char *path, const char *key, int timer)
@@ -49,32 +46,80 @@ bool vdso_deadline_is(const struct seccomp_data *data)
 	return false;
 }
 
-const char *vdso_deadline_call(const struct seccomp_notif *notification)
+enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_WAIT_BITSET = 9, FUTEX_CLOCK_REALTIME = 256 };
+enum { NR_FUTEX_WAITV = 449, NR_FUTEX_WAIT = 455 };
+
+static void wait_by(struct vdso_deadline *ret, const struct seccomp_data *data, enum vdso_wait_how how, int clock,
+		    unsigned pointer, unsigned mark)
 {
-	int pid = (int)notification->pid, first = (int)notification->data.args[0];
+	ret->way = VDSO_DEADLINE_WAIT;
+	ret->clock = clock;
+	ret->at = data->args[pointer];
+	ret->plan = VDSO_PLAN(how, (uint32_t)clock, pointer, mark);
+}
+
+static void plan_futex(struct vdso_deadline *ret, const struct seccomp_data *data)
+{
+	uint32_t op = (uint32_t)data->args[1], command = op & 0x7f;
+	int clock = (op & FUTEX_CLOCK_REALTIME) != 0 || command == FUTEX_LOCK_PI ? VDSO_ID_REALTIME : VDSO_ID_MONOTONIC;
+
+	/* Which of several bits it is woken by, the call that waits beside the page's head cannot say. */
+	if (command == FUTEX_WAIT_BITSET && (uint32_t)data->args[5] == UINT32_MAX)
+		wait_by(ret, data, VDSO_WAIT_FUTEX, clock, 3, 5);
+	else
+		wait_by(ret, data, VDSO_WAIT_TURNS, clock, 3, command == FUTEX_WAIT_REQUEUE_PI ? 5 : 4);
+}
+
+static bool can_be_moved(int clock)
+{
+	return clock == VDSO_ID_REALTIME || clock == VDSO_ID_REALTIME_ALARM || clock == VDSO_ID_TAI ||
+	       clock == VDSO_ID_MONOTONIC || clock == VDSO_ID_BOOTTIME || clock == VDSO_ID_BOOTTIME_ALARM;
+}
+
+void vdso_deadline_plan(const struct seccomp_notif *n, struct vdso_deadline *ret)
+{
+	const struct seccomp_data *data = &n->data;
+	int first = (int)data->args[0];
 	char path[64];
 
-	/* The filter has looked at what the arguments show; these two do not show the clock. */
-	switch (notification->data.nr) {
-	case SYS_timer_settime:
-		snprintf(path, sizeof(path), "/proc/%d/timers", pid);
-		return is_wall(find_number(path, "ClockID:", first)) ? "timer_settime" : NULL;
-	case SYS_timerfd_settime:
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, first);
-		return is_wall(find_number(path, "clockid:", -1)) ? "timerfd_settime" : NULL;
+	*ret = (struct vdso_deadline){.way = VDSO_DEADLINE_NONE};
+	/* The filter has looked at what the arguments show; the timers' do not show the clock. */
+	switch (data->nr) {
 	case SYS_futex:
-		return "futex";
+		ret->call = "futex";
+		plan_futex(ret, data);
+		break;
 	case SYS_clock_nanosleep:
-		return "clock_nanosleep";
+		ret->call = "clock_nanosleep";
+		wait_by(ret, data, VDSO_WAIT_SLEEP, first, 2, 4);
+		break;
 	case SYS_mq_timedsend:
-		return "mq_timedsend";
 	case SYS_mq_timedreceive:
-		return "mq_timedreceive";
-	case 449:
-		return "futex_waitv";
-	case 455:
-		return "futex_wait";
-	default:
-		return NULL;
+		ret->call = data->nr == SYS_mq_timedsend ? "mq_timedsend" : "mq_timedreceive";
+		wait_by(ret, data, VDSO_WAIT_TURNS, VDSO_ID_REALTIME, 4, 5);
+		break;
+	case NR_FUTEX_WAITV:
+		ret->call = "futex_waitv";
+		wait_by(ret, data, VDSO_WAIT_TURNS, (int)data->args[4], 3, 5);
+		break;
+	case NR_FUTEX_WAIT: /* uses all its arguments: none is left for the mark */
+		ret->call = "futex_wait";
+		ret->way = VDSO_DEADLINE_UNKNOWN;
+		ret->clock = (int)data->args[5];
+		break;
+	case SYS_timer_settime:
+		ret->call = "timer_settime";
+		snprintf(path, sizeof(path), "/proc/%d/timers", (int)n->pid);
+		wait_by(ret, data, VDSO_WAIT_TIMER, find_number(path, "ClockID:", first), 2, 4);
+		break;
+	case SYS_timerfd_settime:
+		ret->call = "timerfd_settime";
+		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)n->pid, first);
+		ret->way = VDSO_DEADLINE_TIMERFD;
+		ret->clock = find_number(path, "clockid:", -1);
+		ret->at = data->args[2];
+		break;
 	}
+	if (!can_be_moved(ret->clock))
+		ret->way = VDSO_DEADLINE_NONE;
 }

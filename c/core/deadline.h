@@ -1,14 +1,32 @@
-/* Absolute deadlines that a program hands to the kernel under a moved REALTIME: whether a notified call is one, and which. */
+/*
+ * Absolute deadlines that a program hands to the kernel: whether a notified call has one, on which clock, and how it is waited
+ * for by the session's clock instead (VDSO_PLAN in process.h).
+ */
 #ifndef VDSO_CORE_DEADLINE_H
 #define VDSO_CORE_DEADLINE_H
 
 #include <linux/seccomp.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* A call that may have an absolute deadline, which the kernel may as well carry out. */
 bool vdso_deadline_is(const struct seccomp_data *data);
 
-/* The call's name when its deadline is on a clock that the session moves, else NULL. */
-const char *vdso_deadline_call(const struct seccomp_notif *notification);
+enum vdso_deadline_way {
+	VDSO_DEADLINE_NONE,    /* it has none, or on a clock that no session moves */
+	VDSO_DEADLINE_WAIT,    /* by the image, after `plan` */
+	VDSO_DEADLINE_TIMERFD, /* set in the program's stead */
+	VDSO_DEADLINE_UNKNOWN, /* the kernel's clock has to do */
+};
+
+struct vdso_deadline {
+	enum vdso_deadline_way way;
+	const char *call;
+	int clock;
+	uint64_t at;   /* where its timespec is */
+	uint64_t plan;
+};
+
+void vdso_deadline_plan(const struct seccomp_notif *notification, struct vdso_deadline *ret);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "process.h"
+#include "transform.h"
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
@@ -38,7 +39,7 @@ static const uint32_t clock_setters_32[] = {25 /* stime */,           79 /* sett
 					    264 /* clock_settime */,  343 /* clock_adjtime */, 404 /* clock_settime64 */,
 					    405 /* clock_adjtime64 */};
 
-#define PROGRAM_MAX 160
+#define PROGRAM_MAX 400
 
 struct program {
 	struct sock_filter code[PROGRAM_MAX];
@@ -103,13 +104,27 @@ static void need_pointer(struct program *p, unsigned index)
 	answer(p, SECCOMP_RET_ALLOW);
 }
 
-/* Falls through when the argument is a clock that an offset moves: REALTIME, REALTIME_ALARM or TAI; else allows. */
-static void need_wall_clock(struct program *p, unsigned index)
+/* Allows what carries the image's mark in that argument, which the call does not use. */
+static void pass_marked(struct program *p, unsigned index)
 {
 	load(p, argument(index));
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0);
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 8, 2, 0);
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 11, 1, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)VDSO_MARK, 0, 3);
+	load(p, argument(index) + 4);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(VDSO_MARK >> 32), 0, 1);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+/* Falls through when the argument is a clock that the session may move: REALTIME, REALTIME_ALARM or TAI, and with `all`
+ * MONOTONIC, BOOTTIME and BOOTTIME_ALARM; else allows. */
+static void need_moved_clock(struct program *p, unsigned index, bool all)
+{
+	static const uint32_t ids[] = {VDSO_ID_REALTIME, VDSO_ID_REALTIME_ALARM, VDSO_ID_TAI,
+				       VDSO_ID_MONOTONIC, VDSO_ID_BOOTTIME, VDSO_ID_BOOTTIME_ALARM};
+	unsigned count = all ? 6 : 3;
+
+	load(p, argument(index));
+	for (unsigned i = 0; i < count; i++)
+		emit(p, BPF_JMP | BPF_JEQ | BPF_K, ids[i], (uint8_t)(count - i), 0);
 	answer(p, SECCOMP_RET_ALLOW);
 }
 
@@ -117,12 +132,14 @@ static void need_wall_clock(struct program *p, unsigned index)
  * Absolute deadlines, as far as the arguments show the clock. timer_settime's and timerfd_settime's do not: the follower
  * looks the clock up.
  */
-static void deadline_rules(struct program *p)
+static void deadline_rules(struct program *p, bool all)
 {
 	unsigned short rule;
 
 	rule = open_rule(p, SYS_futex);
 	need_pointer(p, 3);
+	pass_marked(p, 4);
+	pass_marked(p, 5);
 	load(p, argument(1));
 	emit(p, BPF_ALU | BPF_AND | BPF_K, 0x7f, 0, 0); /* the command: without PRIVATE and CLOCK_REALTIME */
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 6, 5, 0);    /* LOCK_PI: always REALTIME */
@@ -130,18 +147,20 @@ static void deadline_rules(struct program *p)
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 11, 1, 0);   /* WAIT_REQUEUE_PI */
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 13, 0, 3);   /* LOCK_PI2 */
 	load(p, argument(1));
-	emit(p, BPF_JMP | BPF_JSET | BPF_K, 256, 0, 1); /* FUTEX_CLOCK_REALTIME */
+	/* FUTEX_CLOCK_REALTIME; where MONOTONIC is moved too, either way */
+	emit(p, BPF_JMP | BPF_JSET | BPF_K, 256, 0, all ? 0 : 1);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
 	rule = open_rule(p, SYS_clock_nanosleep);
 	need_bits(p, 1, 1); /* TIMER_ABSTIME */
-	need_wall_clock(p, 0);
+	need_moved_clock(p, 0, all);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
 	rule = open_rule(p, SYS_timer_settime);
 	need_bits(p, 1, 1); /* TIMER_ABSTIME */
+	pass_marked(p, 4);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
@@ -152,23 +171,26 @@ static void deadline_rules(struct program *p)
 
 	rule = open_rule(p, 449); /* futex_waitv */
 	need_pointer(p, 3);
-	need_wall_clock(p, 4);
+	pass_marked(p, 5);
+	need_moved_clock(p, 4, all);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
 	rule = open_rule(p, 455); /* futex_wait */
 	need_pointer(p, 4);
-	need_wall_clock(p, 5);
+	need_moved_clock(p, 5, all);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
 	rule = open_rule(p, SYS_mq_timedsend);
 	need_pointer(p, 4);
+	pass_marked(p, 5);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 
 	rule = open_rule(p, SYS_mq_timedreceive);
 	need_pointer(p, 4);
+	pass_marked(p, 5);
 	answer(p, SECCOMP_RET_USER_NOTIF);
 	close_rule(p, rule);
 }
@@ -217,7 +239,7 @@ static void build(struct program *p, unsigned flags)
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
 		answer_if(p, clock_setters_64[i], set);
 	if (flags & VDSO_FILTER_DEADLINES)
-		deadline_rules(p);
+		deadline_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	answer(p, SECCOMP_RET_ALLOW);
 }
 

@@ -11,6 +11,7 @@
 #define VDSO_FILTER_DEADLINES 2u /* notify absolute deadlines that may be on REALTIME */
 
 #define VDSO_FILTER_LAST 4u      /* a listener for its hang-up alone: when the last program under the filter is gone */
+#define VDSO_FILTER_ALL 16u      /* with DEADLINES: those on MONOTONIC and BOOTTIME too, which the session moves */
 #define VDSO_FILTER_NONE 8u      /* no filter at all: where seccomp is refused */
 #define VDSO_FILTER_LISTENS (VDSO_FILTER_EXEC | VDSO_FILTER_DEADLINES | VDSO_FILTER_LAST) /* each needs a listener */
 

@@ -28,6 +28,7 @@
 #include "setting.h"
 #include "task.h"
 #include "tracee.h"
+#include "turn.h"
 #include "warning.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
@@ -40,7 +41,7 @@
 /* What a warning is about, so that each program gets it once. Deadlines take the call's number. */
 enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4 };
 
-static bool first_time(struct vdso_follower *f, int32_t program, int32_t about)
+bool vdso_follower_first_time(struct vdso_follower *f, int32_t program, int32_t about)
 {
 	struct vdso_follower_shared *s = f->shared;
 
@@ -85,12 +86,12 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, bool strict, int err
 	char name[32];
 
 	if (tracer > 0) {
-		if (!first_time(f, tracer, ABOUT_TRACED))
+		if (!vdso_follower_first_time(f, tracer, ABOUT_TRACED))
 			return;
 		vdso_procfs_name(tracer, name, sizeof(name));
 		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
 			  strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
-	} else if (error != -ESRCH && first_time(f, 0, ABOUT_PTRACE)) {
+	} else if (error != -ESRCH && vdso_follower_first_time(f, 0, ABOUT_PTRACE)) {
 		vdso_warn(tid, "programs cannot be traced here (%s) and %s; in a container try --cap-add SYS_PTRACE", strerror(-error),
 			  strict ? "are not started" : "run on the host's clock");
 	}
@@ -127,7 +128,9 @@ static void hold_waiting(struct vdso_follower *f)
 			continue;
 		if (!vdso_notification_waits(f->listener, task->id))
 			task->phase = VDSO_TASK_NONE;
-		else if (!vdso_task_sibling_held(f->shared, task->tid))
+		else if (task->plan != 0 && !vdso_task_sibling_in_exec(f->shared, task->tid))
+			vdso_turn_hold(f, task);
+		else if (task->plan == 0 && !vdso_task_sibling_held(f->shared, task->tid))
 			hold(f, task);
 	}
 }
@@ -183,7 +186,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 	}
 	forget_warnings(f, tid);
 	vdso_sessions_forget(f, tid);
-	if (f->no_new_privs && vdso_procfs_setuid(tid) && first_time(f, 0, ABOUT_SETUID)) {
+	if (f->no_new_privs && vdso_procfs_setuid(tid) && vdso_follower_first_time(f, 0, ABOUT_SETUID)) {
 		vdso_procfs_name(tid, name, sizeof(name));
 		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
 	}
@@ -201,7 +204,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		vdso_tracee_detach(tid, 0);
 		return;
 	case VDSO_SWAP_FOREIGN:
-		if (first_time(f, 0, ABOUT_FOREIGN)) {
+		if (vdso_follower_first_time(f, 0, ABOUT_FOREIGN)) {
 			vdso_procfs_name(tid, name, sizeof(name));
 			vdso_warn(tid, "%s is a 32-bit program and %s", name,
 				  swap.strict ? "is not started: it could only run on the host's clock" :
@@ -226,6 +229,10 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 
 	if (task != NULL && task->phase == VDSO_TASK_DIRECT) {
 		vdso_tracee_continue(tid, signal);
+		return;
+	}
+	if (task != NULL && task->phase == VDSO_TASK_TURNED) {
+		vdso_turn_stopped(f, task, signal);
 		return;
 	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
@@ -280,22 +287,6 @@ static void reap(struct vdso_follower *f)
 	hold_waiting(f);
 }
 
-/* ---- the other notifications ---- */
-
-static void on_deadline(struct vdso_follower *f, const struct seccomp_notif *n)
-{
-	const char *call = vdso_deadline_call(n);
-	pid_t program = call != NULL ? vdso_procfs_number((pid_t)n->pid, "Tgid:") : 0;
-	char name[32];
-
-	if (call != NULL && first_time(f, program, n->data.nr)) {
-		vdso_procfs_name(program, name, sizeof(name));
-		vdso_warn(program, "%s (pid %d) waits in %s for an absolute time of the moved clock, and the kernel goes by its own",
-			  name, (int)program, call);
-	}
-	vdso_notification_go_on(f->listener, n->id);
-}
-
 /* ---- the loop ---- */
 
 static bool is_exec(const struct seccomp_data *data)
@@ -314,7 +305,7 @@ static void dispatch(struct vdso_follower *f)
 	if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
 	else if (vdso_deadline_is(&n->data))
-		on_deadline(f, n);
+		vdso_turn_answer(f, n);
 	else if (!is_exec(&n->data))
 		vdso_notification_answer(f->listener, n->id, 0, -ENOSYS);
 	else if (n->data.arch == AUDIT_ARCH_X86_64 && n->data.nr == SYS_execve && n->data.args[0] == VDSO_ASK_PATH)
@@ -346,6 +337,8 @@ static void recover(struct vdso_follower *f)
 		} else if (task->phase == VDSO_TASK_NOTIFIED && vdso_notification_waits(f->listener, task->id)) {
 			/* The one being read, which comes below, or one that had waited for a sibling, and does again. */
 			task->phase = VDSO_TASK_WAITING;
+		} else if (task->plan != 0 && task->phase != VDSO_TASK_NONE && task->phase != VDSO_TASK_WAITING) {
+			task->phase = VDSO_TASK_NONE; /* let go by its death, it makes the call again */
 		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
 			   task->phase == VDSO_TASK_LATE) {
 			if (vdso_tracee_seize(task->tid) == 0) {
@@ -404,6 +397,7 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 {
 	const struct timespec renewal = {.tv_sec = VDSO_RENEW_S};
 	time_t due = monotonic_s() + VDSO_RENEW_S;
+	int64_t patience;
 	sigset_t blocked, open;
 	struct sigaction action = {.sa_handler = on_signal};
 
@@ -445,7 +439,10 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			vdso_sessions_renew(f);
 			due = monotonic_s() + VDSO_RENEW_S;
 		}
-		if (ppoll(wait, 3, &renewal, &open) <= 0)
+		patience = vdso_turn_patience_ns(f);
+		if (patience >= 0)
+			vdso_turn_timers(f);
+		if (ppoll(wait, 3, patience >= 0 ? &(struct timespec){.tv_nsec = patience} : &renewal, &open) <= 0)
 			continue;
 		if (wait[0].revents & POLLIN)
 			receive(f);

@@ -13,12 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "area.h"
 
 #define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
 #define VDSO_FOLLOWER_SESSIONS 64u
 #define VDSO_FOLLOWER_WARNED 256u
+#define VDSO_FOLLOWER_TIMERS 256u
+#define VDSO_FOLLOWER_KNOWN 256u
 
 enum vdso_task_phase {
 	VDSO_TASK_NONE,
@@ -28,6 +31,7 @@ enum vdso_task_phase {
 	VDSO_TASK_LATE,     /* held again by a follower whose predecessor died holding it: its exec may be over */
 	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
 	VDSO_TASK_ORDERED,  /* detached, and about to ask for its descriptors */
+	VDSO_TASK_TURNED,   /* held on its way back from a call that was not carried out, to be turned to the image's wait */
 	VDSO_TASK_GIVING,   /* it has asked, and may have been given some */
 };
 
@@ -37,6 +41,8 @@ struct vdso_task {
 	uint64_t id;
 	uint32_t session;
 	int32_t error; /* why it was given less than it asked for */
+	uint64_t plan; /* of a task that is to be turned, and where to; 0: it is in an exec */
+	uint64_t entry;
 };
 
 /* What adjtimex has been told of a session's clock; tick 0: nothing yet. */
@@ -50,6 +56,22 @@ struct vdso_follower_session {
 	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
 	bool strict;    /* its programs run swapped or not at all */
 	struct vdso_discipline discipline;
+};
+
+/* A timer that was set in a program's stead, to be set anew when its session's clock changes. */
+struct vdso_timer {
+	int32_t program; /* 0: none */
+	int32_t fd;      /* there */
+	int32_t clock, flags;
+	uint32_t session;
+	uint64_t version; /* of the record that it was set by */
+	struct itimerspec wanted;
+};
+
+/* Where a task's process page was, when it was last looked at. */
+struct vdso_place_known {
+	int32_t tid;
+	uint64_t process;
 };
 
 /* One warning that has been given: to whom, and which. */
@@ -68,6 +90,7 @@ struct vdso_follower_shared {
 		int32_t program;
 		uint64_t start; /* of the program: tells its id from the id's reuse */
 	} adopted[VDSO_FOLLOWER_SESSIONS]; /* by session: who has asked for it, for its next exec */
+	struct vdso_timer timer[VDSO_FOLLOWER_TIMERS];
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
 	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
@@ -93,6 +116,7 @@ struct vdso_follower {
 	bool front; /* the command line waits for the command, whose parent we are */
 	sigset_t mask; /* the caller's, for the command: the terminal's signals are not for us */
 	char time_namespace[64];
+	struct vdso_place_known known[VDSO_FOLLOWER_KNOWN];
 };
 
 /* One line a message, from the follower to a waiting command line. */
@@ -101,6 +125,9 @@ struct vdso_follower_message {
 	            filter's errno */
 	int32_t value;
 };
+
+/* Whether the program has not been told of it yet; from now on it has. */
+bool vdso_follower_first_time(struct vdso_follower *follower, int32_t program, int32_t about);
 
 /* Runs until no program is left under the filter. Returns an exit status; `again`: a predecessor was killed. */
 int vdso_follower_run(struct vdso_follower *follower, bool again);

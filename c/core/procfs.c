@@ -100,20 +100,36 @@ unsigned vdso_procfs_flags(pid_t tid)
 	return flags;
 }
 
-uint64_t vdso_procfs_clock_inode(pid_t tid)
+/* Of the mapping of a clock page: its address, and the file's inode. */
+static void find_clock(pid_t tid, unsigned long *address, unsigned long *inode)
 {
 	FILE *file = open_file(tid, "maps");
-	unsigned long number = 0;
 	char line[512];
 
+	*address = *inode = 0;
 	if (file == NULL)
-		return 0;
-	while (number == 0 && fgets(line, sizeof(line), file) != NULL)
+		return;
+	while (*inode == 0 && fgets(line, sizeof(line), file) != NULL)
 		/* Of those that have it mapped for other ends, the swapped ones show it as a shared and read-only page. */
 		if (strstr(line, " r--s ") != NULL && strstr(line, "/memfd:vdso-clock") != NULL)
-			sscanf(line, "%*s %*s %*s %*s %lu", &number);
+			sscanf(line, "%lx-%*s %*s %*s %*s %lu", address, inode);
 	fclose(file);
-	return number;
+}
+
+uint64_t vdso_procfs_clock_inode(pid_t tid)
+{
+	unsigned long address, inode;
+
+	find_clock(tid, &address, &inode);
+	return inode;
+}
+
+uint64_t vdso_procfs_clock_address(pid_t tid)
+{
+	unsigned long address, inode;
+
+	find_clock(tid, &address, &inode);
+	return address;
 }
 
 bool vdso_procfs_setuid(pid_t tid)

@@ -31,21 +31,33 @@ struct vdso_task *vdso_task_take(struct vdso_follower_shared *s)
 
 bool vdso_task_is_held(const struct vdso_task *task)
 {
-	return task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE || task->phase == VDSO_TASK_DIRECT;
+	return task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE || task->phase == VDSO_TASK_DIRECT ||
+	       task->phase == VDSO_TASK_TURNED;
 }
 
-bool vdso_task_sibling_held(const struct vdso_follower_shared *s, pid_t tid)
+static bool sibling_held(const struct vdso_follower_shared *s, pid_t tid, bool in_exec)
 {
 	char path[64];
 
 	for (uint32_t i = 0; i < s->tasks; i++) {
-		if (!vdso_task_is_held(&s->task[i]) || s->task[i].tid == tid)
+		if (!vdso_task_is_held(&s->task[i]) || s->task[i].tid == tid ||
+		    (in_exec && s->task[i].phase == VDSO_TASK_TURNED))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)s->task[i].tid, (int)tid);
 		if (access(path, F_OK) == 0)
 			return true;
 	}
 	return false;
+}
+
+bool vdso_task_sibling_held(const struct vdso_follower_shared *s, pid_t tid)
+{
+	return sibling_held(s, tid, false);
+}
+
+bool vdso_task_sibling_in_exec(const struct vdso_follower_shared *s, pid_t tid)
+{
+	return sibling_held(s, tid, true);
 }
 
 bool vdso_task_any_held(const struct vdso_follower_shared *s)

@@ -19,6 +19,9 @@ bool vdso_task_is_held(const struct vdso_task *task);
  */
 bool vdso_task_sibling_held(const struct vdso_follower_shared *shared, pid_t tid);
 
+/* The same, and that thread is in an exec: to be held, a task must not wait for that one's lock. */
+bool vdso_task_sibling_in_exec(const struct vdso_follower_shared *shared, pid_t tid);
+
 bool vdso_task_any_held(const struct vdso_follower_shared *shared);
 
 #endif

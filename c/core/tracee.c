@@ -206,6 +206,24 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	return *error == 0 ? VDSO_SWAP_ORDERED : VDSO_SWAP_REFUSED;
 }
 
+int vdso_tracee_turn(pid_t tid, uint64_t entry, uint64_t plan)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = {&regs, sizeof(regs)};
+	int error = read_registers(tid, &regs);
+
+	if (error != 0)
+		return error;
+	if ((int64_t)regs.rax != VDSO_TURNED || (int64_t)regs.orig_rax < 0)
+		return -EAGAIN;
+	regs.rcx = regs.rip;
+	regs.rip = entry;
+	regs.rax = regs.orig_rax;
+	regs.r11 = plan;
+	regs.orig_rax = UINT64_MAX; /* in no system call any more */
+	return answer(ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov));
+}
+
 void vdso_tracee_refuse(pid_t tid)
 {
 	/* exit_group(VDSO_STRICT_STATUS), on the first bytes of a program that will not run. */

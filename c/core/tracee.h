@@ -40,6 +40,13 @@ struct vdso_swap {
 /* At PTRACE_EVENT_EXEC: leaves the order and the bootstrap, and points the task there. One stop, then detach. */
 enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area, const struct vdso_swap *swap, int *error);
 
+/*
+ * At the stop on the way back from a call that was answered with VDSO_TURNED: goes on at `entry`, which stands for that call
+ * (VDSO_PLAN). 0 or a negative errno; -EAGAIN: it is on its way back from another one, and has not been touched.
+ */
+#define VDSO_TURNED (-513) /* ERESTARTNOINTR: left alone, the task makes the call again */
+int vdso_tracee_turn(pid_t tid, uint64_t entry, uint64_t plan);
+
 /* At PTRACE_EVENT_EXEC: the program ends with VDSO_STRICT_STATUS instead of starting. */
 void vdso_tracee_refuse(pid_t tid);
 

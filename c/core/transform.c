@@ -141,6 +141,37 @@ struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso
 	}
 }
 
+int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, struct vdso_time at, struct vdso_time *ret)
+{
+	const struct vdso_line *line = &clock->line[1];
+	uint64_t in = vdso_time_input(kernel);
+	__int128 ns, wait;
+
+	if (clock->kind != VDSO_KIND_LINE) {
+		*ret = at;
+		if (clock->kind != VDSO_KIND_JUMP)
+			*ret = vdso_time_add(at, -clock->offset.sec, -(int64_t)clock->offset.nsec);
+		return 0;
+	}
+	/* Until the second line takes over, what lies before its beginning is on the first. */
+	if ((int64_t)(in - clock->takeover) < 0 &&
+	    vdso_time_compare(at, (struct vdso_time){line->sec, line->nsec}) < 0)
+		line = &clock->line[0];
+	ns = ((__int128)at.sec - line->sec) * NSEC + (int64_t)at.nsec - (int64_t)line->nsec;
+	if (ns <= 0) {
+		*ret = (struct vdso_time){0, 0};
+		return 0;
+	}
+	if (line->rate == 0 || ns >> 94 != 0)
+		return 1;
+	wait = (ns << 32) / line->rate + 1;
+	if (wait > INT64_MAX)
+		return 1;
+	in = line->in + (uint64_t)wait;
+	*ret = (struct vdso_time){.sec = (int64_t)(in / VDSO_NSEC_PER_SEC), .nsec = in % VDSO_NSEC_PER_SEC};
+	return 0;
+}
+
 static struct vdso_line line_from(struct vdso_time at, uint64_t in, uint64_t rate)
 {
 	return (struct vdso_line){.in = in, .sec = at.sec, .nsec = at.nsec, .rate = rate};

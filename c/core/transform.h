@@ -61,6 +61,12 @@ struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in);
 struct vdso_time vdso_line_shifted(const struct vdso_line *line, uint64_t counter);
 struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counter);
 
+/*
+ * When the clock will show `at`, by the kernel's clock, which now shows `kernel`; rounded up to a ns. 0, or 1: never, or so
+ * late that the kernel could not count so far.
+ */
+int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, struct vdso_time at, struct vdso_time *ret);
+
 /* What a reader that has both inputs at once would answer. */
 struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso_time kernel, uint64_t counter);
 

@@ -20,11 +20,13 @@ compile() { # FILE FLAG...
 }
 compile clock
 compile syscalls -Os -falign-functions=1
+compile wait -Os -falign-functions=1
+objcopy --discard-all "$work/wait.o" # no room for the names of its parts
 # Run once, before the program's first instruction: nobody unwinds through it.
 compile landing -Os -falign-functions=1 -fno-asynchronous-unwind-tables
 
 "$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"
-"$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
+"$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/wait.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
 	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
 	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so" 2>"$work/said" ||
 	{ cat "$work/said" >&2; exit 1; }

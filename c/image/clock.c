@@ -4,64 +4,10 @@
  * Freestanding: no libc, no relocations, no writable data, nothing thread-local, small frames (Go calls us on small
  * stacks). Whatever the clock page does not move is one jump to the kernel's own function.
  */
-#include <stdbool.h>
-
-#include "arch.h"
-#include "clock.h"
-#include "process.h"
+#include "reading.h"
 
 #define EXPORT __attribute__((visibility("default"), used))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
 enum { ID_REALTIME = 0, ID_REALTIME_COARSE = 5 };
-
-struct timespec {
-	int64_t tv_sec;
-	int64_t tv_nsec;
-};
-
-struct timeval {
-	int64_t tv_sec;
-	int64_t tv_usec;
-};
-
-typedef int clock_function(int id, struct timespec *ts);
-typedef int timeofday_function(struct timeval *tv, void *tz);
-typedef int64_t time_function(int64_t *t);
-typedef long getcpu_function(unsigned *cpu, unsigned *node, void *unused);
-typedef long getrandom_function(void *buffer, size_t len, unsigned flags, void *state, size_t state_len);
-
-/* In front of the image, put there by the linker script. */
-extern const struct vdso_clock_page vdso_clock_page __attribute__((visibility("hidden")));
-extern const struct vdso_process vdso_process __attribute__((visibility("hidden")));
-
-/* A record's words are read while a writer may be storing them. */
-#define LOAD(word) __atomic_load_n(&(word), __ATOMIC_RELAXED)
-
-#define KERNEL(type, index) ((type *)vdso_process.function[index])
-
-/* Beside the kernel's errors, which are 0 or negative. */
-enum { JUMP = 1, AGAIN = 2 };
-
-static inline uint64_t head_now(void)
-{
-	return atomic_load_explicit(&vdso_clock_page.header.head, memory_order_acquire);
-}
-
-/* Called once the input has been read: the record that was used is still the newest. That says more than the slot's
- * version does, since no writer touches a slot while it is the head, and a dead one leaves the head standing. */
-static inline bool still(uint64_t head)
-{
-	/* Pairs with the release fence in vdso_page_begin(). */
-	atomic_thread_fence(memory_order_acquire);
-	return likely(atomic_load_explicit(&vdso_clock_page.header.head, memory_order_relaxed) == head);
-}
-
-static inline const struct vdso_clock *clock_in(uint64_t head, uint32_t id)
-{
-	return &vdso_clock_page.slot[head & (VDSO_CLOCK_SLOTS - 1u)].record.clock[id];
-}
 
 /* `out` = sec and nsec, nsec up to some seconds' worth. */
 static inline void carry(struct vdso_time *out, int64_t sec, uint64_t nsec)
@@ -74,16 +20,6 @@ static inline void carry(struct vdso_time *out, int64_t sec, uint64_t nsec)
 	}
 	out->sec = sec;
 	out->nsec = nsec;
-}
-
-static inline int kernel_clock(uint32_t id, struct vdso_time *out)
-{
-	struct timespec ts;
-	int error = KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)((int)id, &ts);
-
-	out->sec = ts.tv_sec;
-	out->nsec = (uint64_t)ts.tv_nsec;
-	return error;
 }
 
 static inline void add_offset(const struct vdso_clock *clock, struct vdso_time *out)
@@ -159,7 +95,7 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 }
 
 /*
- * The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which answer() then looks at in full.
+ * The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which vdso_answer() then looks at in full.
  *
  * The line is loaded after the counter, not before: RDTSCP waits for every load in front of it, and these need not be
  * waited for. Input and line are both read between two looks at the head, which is all that the protocol asks.
@@ -207,8 +143,7 @@ static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, str
 	return 0;
 }
 
-/* Every kind, and every corner of it. JUMP: the clock is the kernel's. Else the kernel's error, or 0 and the time. */
-static __attribute__((noinline)) int answer(uint32_t id, struct vdso_time *out)
+int vdso_answer(uint32_t id, struct vdso_time *out)
 {
 	int ret;
 
@@ -237,7 +172,7 @@ static __attribute__((noinline)) int answer(uint32_t id, struct vdso_time *out)
 static __attribute__((noinline)) int answer_clock_gettime(int id, struct timespec *ts)
 {
 	struct vdso_time now;
-	int ret = answer((uint32_t)id, &now);
+	int ret = vdso_answer((uint32_t)id, &now);
 
 	if (ret == JUMP)
 		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
@@ -281,7 +216,7 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 EXPORT int VDSO_NAME(gettimeofday)(struct timeval *tv, void *tz)
 {
 	struct vdso_time now;
-	int ret = tv == NULL ? JUMP : answer(ID_REALTIME, &now);
+	int ret = tv == NULL ? JUMP : vdso_answer(ID_REALTIME, &now);
 
 	if (ret == JUMP)
 		return KERNEL(timeofday_function, VDSO_FN_GETTIMEOFDAY)(tv, tz);
@@ -298,7 +233,7 @@ EXPORT int VDSO_NAME(gettimeofday)(struct timeval *tv, void *tz)
 EXPORT int64_t VDSO_NAME(time)(int64_t *t)
 {
 	struct vdso_time now;
-	int ret = answer(ID_REALTIME_COARSE, &now);
+	int ret = vdso_answer(ID_REALTIME_COARSE, &now);
 
 	if (ret == JUMP)
 		return KERNEL(time_function, VDSO_FN_TIME)(t);

@@ -115,6 +115,7 @@ static void choose_functions(struct vdso_process *process, const struct vdso_ord
 	process->function[VDSO_FN_CLOCK_GETRES] = (uint64_t)&call_clock_getres + shift;
 	process->function[VDSO_FN_GETRANDOM] = (uint64_t)&call_nothing + shift;
 	process->function[VDSO_FN_SGX_ENTER] = (uint64_t)&call_nothing + shift;
+	process->wait = (uint64_t)vdso_wait + shift;
 	for (uint32_t i = 0; i < VDSO_FN_COUNT; i++)
 		if (kernel_image != 0 && order->function[i] != 0)
 			process->function[i] = kernel_image + order->function[i];

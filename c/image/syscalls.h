@@ -13,4 +13,7 @@ HIDDEN long call_getcpu(unsigned *cpu, unsigned *node, void *unused);
 HIDDEN int call_clock_getres(int id, void *ts);
 HIDDEN long call_nothing(void); /* -ENOSYS */
 
+/* Not a function: entered by a jump, in the place of a system call (VDSO_PLAN in process.h). */
+HIDDEN extern const char vdso_wait[];
+
 #endif

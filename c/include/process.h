@@ -28,6 +28,31 @@ enum vdso_function {
 	VDSO_FN_COUNT,
 };
 
+/*
+ * In an argument register that a system call does not use: the call is the image's own, and means what it says. One for all
+ * sessions, since one filter may hold programs of several.
+ */
+#define VDSO_MARK 0x6b72616d6f736476u
+
+/*
+ * A task whose call has a deadline on the session's clock is turned to vdso_process.wait, as if the image were the kernel: the
+ * number in rax, the arguments in their registers, where to go on in rcx, and in r11 a plan:
+ */
+#define VDSO_PLAN(how, clock, pointer, mark) \
+	((uint64_t)(how) << 24 | (uint64_t)(mark) << 16 | (uint64_t)(pointer) << 8 | (uint64_t)(clock))
+#define VDSO_PLAN_HOW(plan) ((uint32_t)((plan) >> 24 & 0xff))
+#define VDSO_PLAN_MARK(plan) ((uint32_t)((plan) >> 16 & 0xff))   /* the argument that takes the mark */
+#define VDSO_PLAN_POINTER(plan) ((uint32_t)((plan) >> 8 & 0xff)) /* the argument that leads to the deadline */
+#define VDSO_PLAN_CLOCK(plan) ((uint32_t)((plan)&0xff))          /* that the deadline is on */
+
+enum vdso_wait_how {
+	VDSO_WAIT_FUTEX, /* beside the page's head, so that every change of the clock is seen at once */
+	VDSO_WAIT_SLEEP, /* on the page's head alone */
+	VDSO_WAIT_TURNS, /* by the call itself, for VDSO_TURN_NS at the most, and again */
+	VDSO_WAIT_TIMER, /* nothing is waited for: a timer is set */
+};
+#define VDSO_TURN_NS 50000000
+
 /* This process may not use the counter: its time namespace is not the keeper's. */
 #define VDSO_PROCESS_NO_COUNTER 1u
 
@@ -39,6 +64,7 @@ struct vdso_process {
 	uint64_t function[VDSO_FN_COUNT];
 	uint64_t kernel_image; /* the kernel's own image, moved aside or still where it was; 0: the kernel gave none */
 	uint64_t image;        /* ours */
+	uint64_t wait;         /* in it: where a task is turned whose deadline is on the session's clock; 0: nowhere */
 };
 
 /* Pieces of the kernel's area that are moved one by one: [vvar], [vvar_vclock], [vdso], and room for a later kernel's. */

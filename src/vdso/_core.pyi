@@ -281,6 +281,7 @@ class LocalImage:
 # launch.c
 FILTER_EXEC: int
 FILTER_DEADLINES: int
+FILTER_ALL: int
 FILTER_LAST: int
 FILTER_NONE: int
 LAUNCH_START: int

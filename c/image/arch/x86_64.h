@@ -43,7 +43,18 @@ enum {
 	ARCH_NR_CLOCK_GETTIME = 228,
 	ARCH_NR_CLOCK_GETRES = 229,
 	ARCH_NR_GETCPU = 309,
+	ARCH_NR_FUTEX = 202,
+	ARCH_NR_FUTEX_WAITV = 449,
 };
+
+/* high * 2^64 + low by a divisor that is more than high. */
+static inline uint64_t arch_divide(uint64_t high, uint64_t low, uint64_t divisor)
+{
+	uint64_t quotient, rest;
+
+	__asm__("divq %4" : "=a"(quotient), "=d"(rest) : "0"(low), "1"(high), "rm"(divisor) : "cc");
+	return quotient;
+}
 
 static inline long arch_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -71,6 +82,68 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	"	jmp *vdso_process+16+6*8(%rip)\n" \
 	".cfi_endproc\n" \
 	".size __vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave\n" \
+	".popsection\n")
+
+/*
+ * Where a task is turned to in the place of its system call, as if by the call itself: whatever the kernel keeps is kept, the
+ * red zone is stepped over, and the way back is in rcx. vdso_wait_call() has the registers as a struct, and answers.
+ */
+#define ARCH_WAIT \
+	__asm__(".pushsection .text\n" \
+	".globl vdso_wait\n" \
+	".hidden vdso_wait\n" \
+	".type vdso_wait, @function\n" \
+	"vdso_wait:\n" \
+	".cfi_startproc\n" \
+	".cfi_def_cfa %rsp, 0\n" \
+	".cfi_register %rip, %rcx\n" \
+	"	lea -128(%rsp), %rsp\n" \
+	".cfi_def_cfa_offset 128\n" \
+	"	push %r11\n" \
+	".cfi_def_cfa_offset 136\n" \
+	"	push %rcx\n" \
+	".cfi_def_cfa_offset 144\n" \
+	".cfi_offset %rip, -144\n" \
+	"	push %r9\n" \
+	".cfi_def_cfa_offset 152\n" \
+	"	push %r8\n" \
+	".cfi_def_cfa_offset 160\n" \
+	"	push %r10\n" \
+	".cfi_def_cfa_offset 168\n" \
+	"	push %rdx\n" \
+	".cfi_def_cfa_offset 176\n" \
+	"	push %rsi\n" \
+	".cfi_def_cfa_offset 184\n" \
+	"	push %rdi\n" \
+	".cfi_def_cfa_offset 192\n" \
+	"	push %rax\n" \
+	".cfi_def_cfa_offset 200\n" \
+	"	push %rbp\n" \
+	".cfi_def_cfa_offset 208\n" \
+	".cfi_offset %rbp, -208\n" \
+	"	mov %rsp, %rbp\n" \
+	".cfi_def_cfa_register %rbp\n" \
+	"	lea 8(%rsp), %rdi\n" \
+	"	and $-16, %rsp\n" \
+	"	call vdso_wait_call\n" \
+	"	mov 16(%rbp), %rdi\n" \
+	"	mov 24(%rbp), %rsi\n" \
+	"	mov 32(%rbp), %rdx\n" \
+	"	mov 40(%rbp), %r10\n" \
+	"	mov 48(%rbp), %r8\n" \
+	"	mov 56(%rbp), %r9\n" \
+	"	mov 64(%rbp), %rcx\n" \
+	"	mov %rbp, %rsp\n" \
+	".cfi_def_cfa_register %rsp\n" \
+	"	pop %rbp\n" \
+	".cfi_def_cfa_offset 200\n" \
+	".cfi_restore %rbp\n" \
+	".cfi_register %rip, %rcx\n" \
+	"	lea 200(%rsp), %rsp\n" \
+	".cfi_def_cfa_offset 0\n" \
+	"	notrack jmp *%rcx\n" \
+	".cfi_endproc\n" \
+	".size vdso_wait, . - vdso_wait\n" \
 	".popsection\n")
 
 /*

@@ -30,7 +30,7 @@ Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO
 
 --at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or
 BOOTTIME. What sets the clock inside (date -s, adjtimex) sets this one, without any privilege, and the host's
-never.
+never. Waits and timers to an absolute time end when this clock gets there.
 A tsc clock can be moved when it starts, and keeps the host's pace.
 
 example:
@@ -41,7 +41,6 @@ example:
 
 not moved:
   system calls that a program makes without its C library's clock functions
-  sleeps and waits to an absolute REALTIME deadline, and timers set to one (a warning names the first)
   relative sleeps and timeouts, under a changed rate: they take the host's time
   the times of files (stat), the real-time clock's device (RTC), and what another process says over D-Bus
   or a socket

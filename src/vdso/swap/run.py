@@ -99,8 +99,10 @@ def run(
     _restore_locale()
 
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
-    if asked or session is not None:
-        filter_flags |= _core.FILTER_DEADLINES
+    # Also where nothing is moved yet: the clock may be set while the command runs.
+    filter_flags |= _core.FILTER_DEADLINES
+    if page.state()[6]:
+        filter_flags |= _core.FILTER_ALL
     try:
         front = _only_ancestors_trace()
     except PtraceRefused as refused:

@@ -290,7 +290,7 @@ def test_the_package_knows_what_both_have() -> None:
         assert symbol[3] == address % 4096 + (symbol[3] & ~4095)
 
 
-def test_section_headers_are_mapped(elf: ELFFile, data: bytes) -> None:
+def test_section_headers_are_mapped(elf: ELFFile) -> None:
     """gdb and older bionic read them from memory, where there is nothing beyond the image's two pages."""
     assert elf["e_shnum"] > 0
     assert elf["e_shentsize"] == 64
