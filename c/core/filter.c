@@ -195,6 +195,29 @@ static void deadline_rules(struct program *p, bool all)
 	close_rule(p, rule);
 }
 
+/* Reading the time. Of the image's own calls, which bear the mark, none. */
+static void reading_rules(struct program *p, bool all)
+{
+	static const uint32_t ids[] = {VDSO_ID_REALTIME, VDSO_ID_REALTIME_COARSE, VDSO_ID_TAI, VDSO_ID_MONOTONIC,
+				       VDSO_ID_MONOTONIC_COARSE, VDSO_ID_RAW, VDSO_ID_BOOTTIME};
+	unsigned count = all ? 7 : 3;
+	unsigned short rule = open_rule(p, SYS_clock_gettime);
+
+	pass_marked(p, 5);
+	load(p, argument(0));
+	for (unsigned i = 0; i < count; i++)
+		emit(p, BPF_JMP | BPF_JEQ | BPF_K, ids[i], (uint8_t)(count - i), 0);
+	answer(p, SECCOMP_RET_ALLOW);
+	answer(p, SECCOMP_RET_USER_NOTIF);
+	close_rule(p, rule);
+	for (int i = 0; i < 2; i++) {
+		rule = open_rule(p, i == 0 ? SYS_gettimeofday : SYS_time);
+		pass_marked(p, 5);
+		answer(p, SECCOMP_RET_USER_NOTIF);
+		close_rule(p, rule);
+	}
+}
+
 /* Where execs are not followed, the bootstrap's questions alone come through. */
 static void question_rule(struct program *p)
 {
@@ -238,6 +261,8 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR64_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
 		answer_if(p, clock_setters_64[i], set);
+	if (flags & VDSO_FILTER_READS)
+		reading_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	if (flags & VDSO_FILTER_DEADLINES)
 		deadline_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	answer(p, SECCOMP_RET_ALLOW);

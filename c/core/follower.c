@@ -24,6 +24,7 @@
 #include "notification.h"
 #include "procfs.h"
 #include "question.h"
+#include "reading.h"
 #include "sessions.h"
 #include "setting.h"
 #include "task.h"
@@ -301,9 +302,11 @@ static void dispatch(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
 
-	/* Let go on are execs and deadlines, by name: what sets a clock is answered, and so is what is neither. */
+	/* Let go on are execs, deadlines and readings, by name: what sets a clock is answered, and so is what is neither. */
 	if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
+	else if (vdso_reading_is(&n->data))
+		vdso_reading_answer(f, n);
 	else if (vdso_deadline_is(&n->data))
 		vdso_turn_answer(f, n);
 	else if (!is_exec(&n->data))

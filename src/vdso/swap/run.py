@@ -52,17 +52,21 @@ def run(
     rate: int | None = None,
     everything: bool | None = None,
     session: str | None = None,
+    raw_calls: bool = False,
 ) -> int:
     """Becomes `command` on a session, or runs it where Yama lets only a parent trace.
 
     Returns an exit status only in the second case, and raises a VdsoError when nothing was run. `clock`
     is "kernel" or "tsc"; `at_ns` is REALTIME since 1970, `offset_ns` is added to it; `rate` is 32.32;
     `everything`: MONOTONIC and its like at that rate too; `session`: the name of one, old or new,
-    else our process id, which becomes the command's.
+    else our process id, which becomes the command's; `raw_calls`: system calls that read a moved clock are
+    answered too.
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
     _keep_low_descriptors()
+    if raw_calls:
+        _check_raw_calls()
     counter = clock == "tsc"
     if counter and at_ns is not None:
         # By the system call: this process may itself run on a session whose REALTIME is moved.
@@ -91,6 +95,10 @@ def run(
     above = _core.adopt(page.reader_fd, counter, strict)
     if above is not None:
         _join(above)
+        if raw_calls:
+            _warn(
+                "the `vdso run` around this one decides which system calls are answered: --strict is left out"
+            )
         if keep:  # nobody who outlives the command would hold anything for us
             start_keeper(page, sec, nsec, life=os.pidfd_open(os.getpid()))
         _restore_locale()
@@ -101,6 +109,8 @@ def run(
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     # Also where nothing is moved yet: the clock may be set while the command runs.
     filter_flags |= _core.FILTER_DEADLINES
+    if raw_calls:
+        filter_flags |= _core.FILTER_READS
     if page.state()[6]:
         filter_flags |= _core.FILTER_ALL
     try:
@@ -134,6 +144,16 @@ def run(
     if front:
         _core.end_as(status)
     _become(command, strict)
+
+
+def _check_raw_calls() -> None:
+    """Where the kernel's own vDSO makes system calls, they cannot be told from a program's."""
+    for call, clock_id, _, caller, _ in _core.observe_calls():
+        if call == "clock_gettime" and clock_id == CLOCK_REALTIME and caller == _core.CALLER_VDSO:
+            raise SeccompRefused(
+                "--strict cannot tell a program's system calls from the kernel's vDSO's, which makes them here",
+                "leave --strict out; /sys/devices/system/clocksource/clocksource0/current_clocksource says why",
+            )
 
 
 def _begin(

@@ -47,6 +47,7 @@ def test_flags() -> None:
     options = parse(["--strict-swap", "--no-follow", "--clock=tsc", "--at", "@1893456000.25", "date"])
     assert (options.strict, options.follow, options.clock) == (True, False, "tsc")
     assert options.at_ns == 1893456000_250000000
+    assert parse(["--strict", "date"]).raw_calls
     options = parse(["--session", "a.b-c_1", "--clocks=all", "--rate", "0.5", "date"])
     assert (options.session, options.everything, options.rate) == ("a.b-c_1", True, 1 << 31)
     assert parse(["--freeze", "date"]).rate == 0

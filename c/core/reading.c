@@ -1,0 +1,96 @@
+#include "reading.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+
+#include "counter.h"
+#include "argument.h"
+#include "notification.h"
+#include "page.h"
+#include "sessions.h"
+#include "source.h"
+#include "transform.h"
+
+bool vdso_reading_is(const struct seccomp_data *data)
+{
+	return data->arch == AUDIT_ARCH_X86_64 &&
+	       (data->nr == SYS_clock_gettime || data->nr == SYS_gettimeofday || data->nr == SYS_time);
+}
+
+static int id_of(const struct seccomp_data *data)
+{
+	return data->nr == SYS_clock_gettime ? (int)data->args[0] :
+	       data->nr == SYS_gettimeofday  ? VDSO_ID_REALTIME :
+					       VDSO_ID_REALTIME_COARSE;
+}
+
+/* What the image would answer. 1: the clock is the kernel's, which may as well do it. */
+static int look(const struct vdso_follower *f, uint32_t session, int id, struct vdso_time *ret)
+{
+	struct vdso_clock_record record;
+	struct vdso_source source;
+	struct vdso_page page;
+	uint64_t version;
+	int err;
+
+	if (id < 0 || id >= (int)VDSO_CLOCK_IDS || vdso_page_open_reader(f->clock_fd[session], 0, &page) != 0)
+		return 1;
+	vdso_source_init(&source);
+	do {
+		err = vdso_page_get(&page, 0, &record, &version) == VDSO_PAGE_OK ? 0 : 1;
+		if (err == 0)
+			err = record.clock[id].kind == VDSO_KIND_JUMP ? 1 : source.clock(source.context, id, ret);
+		/* The input belongs to the record only while that is the newest: clock.h says why. */
+	} while (err == 0 && atomic_load_explicit(&page.header->head, memory_order_acquire) != version);
+	if (err == 0)
+		*ret = vdso_clock_evaluate(&record.clock[id], *ret, vdso_counter());
+	vdso_page_close(&page);
+	return err;
+}
+
+static int64_t give(const struct vdso_argument *memory, const struct seccomp_data *data, struct vdso_time now)
+{
+	int64_t pair[2] = {now.sec, (int64_t)now.nsec};
+	int64_t err;
+
+	switch (data->nr) {
+	case SYS_clock_gettime:
+		return vdso_argument_write(memory, data->args[1], pair, sizeof(pair));
+	case SYS_gettimeofday: {
+		struct timezone zone;
+
+		pair[1] /= 1000;
+		err = data->args[0] != 0 ? vdso_argument_write(memory, data->args[0], pair, sizeof(pair)) : 0;
+		if (err == 0 && data->args[1] != 0) {
+			gettimeofday(&(struct timeval){0}, &zone);
+			err = vdso_argument_write(memory, data->args[1], &zone, sizeof(zone));
+		}
+		return err;
+	}
+	default:
+		err = data->args[0] != 0 ? vdso_argument_write(memory, data->args[0], pair, sizeof(pair[0])) : 0;
+		return err != 0 ? err : now.sec;
+	}
+}
+
+void vdso_reading_answer(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	struct vdso_argument memory;
+	struct vdso_time now;
+	int64_t ret;
+
+	if (look(f, vdso_sessions_of(f, (pid_t)n->pid), id_of(&n->data), &now) != 0 ||
+	    vdso_argument_open((pid_t)n->pid, &memory) != 0) {
+		vdso_notification_go_on(f->listener, n->id);
+		return;
+	}
+	ret = vdso_notification_waits(f->listener, n->id) ? give(&memory, &n->data, now) : -ENOENT;
+	vdso_argument_close(&memory);
+	/* Times before 1970 are negative, and no errors. */
+	if (ret < 0 && n->data.nr == SYS_time && ret == now.sec)
+		vdso_notification_answer(f->listener, n->id, ret, 0);
+	else
+		vdso_notification_answer(f->listener, n->id, ret < 0 ? 0 : ret, ret < 0 ? (int32_t)ret : 0);
+}
