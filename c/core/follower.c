@@ -27,6 +27,7 @@
 #include "reading.h"
 #include "sessions.h"
 #include "setting.h"
+#include "sleep.h"
 #include "task.h"
 #include "tracee.h"
 #include "turn.h"
@@ -302,11 +303,13 @@ static void dispatch(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
 
-	/* Let go on are execs, deadlines and readings, by name: what sets a clock is answered, and so is what is neither. */
+	/* Let go on are execs, deadlines, readings and sleeps, by name: what sets a clock is answered, and so is what is neither. */
 	if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
 	else if (vdso_reading_is(&n->data))
 		vdso_reading_answer(f, n);
+	else if (vdso_sleep_is(&n->data) && vdso_sleep_answer(f, n))
+		;
 	else if (vdso_deadline_is(&n->data))
 		vdso_turn_answer(f, n);
 	else if (!is_exec(&n->data))

@@ -42,7 +42,7 @@ def test_with_all_clocks_at_their_rate(privileged: Way, raw: Path) -> None:
     """A hundred thousand times as fast: what is not answered is far behind."""
     words = ["--strict", "--clocks", "all", "--rate", "100000"]
     done = privileged.run("sh", "-c", f"sleep .1; exec {raw}", offset=None, options=words)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     # Between the two readings lie microseconds, and so some seconds of the clock's: a slow machine's minutes.
     assert all(0 <= seconds < 10000 for name, seconds in apart(done.stdout).items() if name in ("tai", "raw"))
     plain = privileged.run("sh", "-c", f"sleep .1; exec {raw}", offset=None, options=words[1:])

@@ -109,6 +109,8 @@ def run(
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     # Also where nothing is moved yet: the clock may be set while the command runs.
     filter_flags |= _core.FILTER_DEADLINES
+    if (asked or session is not None) and not counter:
+        filter_flags |= _core.FILTER_SLEEPS
     if raw_calls:
         filter_flags |= _core.FILTER_READS
     if page.state()[6]:
@@ -151,8 +153,8 @@ def _check_raw_calls() -> None:
     for call, clock_id, _, caller, _ in _core.observe_calls():
         if call == "clock_gettime" and clock_id == CLOCK_REALTIME and caller == _core.CALLER_VDSO:
             raise SeccompRefused(
-                "--strict cannot tell a program's system calls from the kernel's vDSO's, which makes them here",
-                "leave --strict out; /sys/devices/system/clocksource/clocksource0/current_clocksource says why",
+                "--strict cannot tell a program's system calls from those that the kernel's vDSO makes here",
+                "see /sys/devices/system/clocksource/clocksource0/current_clocksource, or do without",
             )
 
 

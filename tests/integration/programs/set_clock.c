@@ -95,9 +95,11 @@ int main(int argc, char **argv)
 	told("clock_settime64,i386", by_interrupt(404, NULL, low->wide));
 	low->timex[0] = ADJ_SETOFFSET;
 	low->timex[9] = 1000;
+	low->timex[10] = 0; /* the answer before may be in ns */
 	told("adjtimex,i386", by_interrupt(124, low->timex, NULL));
 	low->timex[0] = ADJ_SETOFFSET;
 	low->timex[9] = 1000;
+	low->timex[10] = 0; /* the answer before may be in ns */
 	told("clock_adjtime,i386", by_interrupt(343, NULL, low->timex));
 	low->wide_timex = (struct timex){.modes = ADJ_SETOFFSET, .time = {1000, 0}};
 	told("clock_adjtime64,i386", by_interrupt(405, NULL, &low->wide_timex));
