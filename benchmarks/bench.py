@@ -72,6 +72,7 @@ def in_programs(programs: dict[str, str], cpu: int, rounds: int) -> list[Row]:
     ways = [
         ("under vdso run", [], 1.10, ("REALTIME", "MONOTONIC")),
         ("with an offset", ["--offset", "+1000d"], 1.20, ("REALTIME",)),
+        ("at a rate", ["--offset", "+1000d", "--rate", "1000"], 1.45, ("REALTIME",)),
         ("in tsc mode", ["--clock", "tsc"], 1.00, ("REALTIME", "MONOTONIC")),
     ]
     rows = []
@@ -135,6 +136,68 @@ def errors(tsc: Local, batches: int) -> list[Row]:
                 Row(f"tsc mode's error, {name}, p{percent}, by counter", asked, "ns", counted, percent)
             )
         rows.append(Row(f"tsc mode's error, {name}, p99, kernel-ours-kernel", 200, "ns", bracket, 99))
+    return rows
+
+
+# ---- sessions ----
+
+
+def adjustments(rounds: int) -> list[Row]:
+    """From the beginning of an adjustment, as `vdso time` makes it, until a reader of the page sees it."""
+    local = Local(1)
+    steps, rates = [], []
+    for turn in range(rounds):
+        time.sleep(0.02)  # past the coarse clocks' tick, which a rate's own change would wait for
+        start = time.monotonic_ns()
+        local.page.adjust(_core.TIME_OFFSET, turn % 2, 0, _core.RATE_SET, 1 << 32)
+        published = time.monotonic_ns()
+        # The next read: how many it takes until one sees it, in time.
+        while abs(ahead_ns(local) - turn % 2 * 10**9) > 10**8:
+            pass
+        steps.append((time.monotonic_ns() - published) / 1e3)
+        start = time.monotonic_ns()
+        local.page.adjust(_core.TIME_KEEP, 0, 0, _core.RATE_SET, 1000 << 32)
+        while ahead_ns(local) - turn % 2 * 10**9 < 10**6:
+            pass
+        rates.append((time.monotonic_ns() - start) / 1e6)
+    return [
+        Row("a step, published, until a read sees it", None, "us", steps),
+        Row("a change of rate until a read sees it, p95", 5, "ms", rates, 95),
+    ]
+
+
+def ahead_ns(local: Local) -> int:
+    return local.image.clock_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
+def deadlines(rounds: int) -> list[Row]:
+    """A wait to a time that has passed, plain and translated; a system call, plain and answered."""
+    script = (
+        "import ctypes, sys, time; l = ctypes.CDLL(None); s = (ctypes.c_long * 8)(); l.sem_init(s, 0, 0)\n"
+        "t = (ctypes.c_long * 2)(1, 0)\n"
+        "for line in sys.stdin:\n"
+        "    a = time.monotonic_ns()\n"
+        "    for _ in range(100): l.sem_timedwait(s, t)\n"
+        "    print(time.monotonic_ns() - a, flush=True)"
+    )
+    raw = (
+        "import ctypes, sys, time; l = ctypes.CDLL(None); t = (ctypes.c_long * 2)(0, 0)\n"
+        "for line in sys.stdin:\n"
+        "    a = time.monotonic_ns()\n"
+        "    for _ in range(100): l.syscall(228, 0, t)\n"
+        "    print(time.monotonic_ns() - a, flush=True)"
+    )
+    rows = []
+    for name, program, options in (
+        ("a translated wait, beyond a plain one", script, ["--offset", "+1000d"]),
+        ("a raw clock_gettime under --strict, beyond a plain one", raw, ["--offset", "+1000d", "--strict"]),
+    ):
+        words = [sys.executable, "-u", "-c", program]
+        plain, ours = Talker(words), Talker([*VDSO, "run", *options, "--", *words])
+        first, second = in_turns(lambda p=plain: p.ask("") / 1e5, lambda o=ours: o.ask("") / 1e5, rounds)
+        plain.close()
+        ours.close()
+        rows.append(Row(name, None, "us", [b - a for a, b in zip(first, second, strict=True)]))
     return rows
 
 
@@ -317,6 +380,8 @@ def main() -> int:
         reads = nanoseconds(local, options.rounds)
         os.sched_setaffinity(0, everywhere)
         os.close(local["tsc"].life_fd)
+        rows += adjustments(max(25, options.rounds // 4))
+        rows += deadlines(max(25, options.rounds // 4))
         rows += start_up(25)
         plain_program = compile_program("plain", directory, "-ldl")
         assert plain_program is not None

@@ -15,7 +15,7 @@
 #define SETTLE_STEP_NS UINT64_C(1000000)
 #define SETTLE_STEPS 50
 
-/* An advance of 2^60 ns is 36 years; 63 bits end the line. */
+/* An advance of 2^60 ns is 36 years; 2^62, 146, end the line. */
 #define RENEW_NS ((__int128)1 << 60)
 
 static const int wall_ids[] = {VDSO_ID_REALTIME, VDSO_ID_REALTIME_COARSE, VDSO_ID_REALTIME_ALARM};

@@ -64,7 +64,7 @@ int vdso_adjust(struct vdso_page *page, const struct vdso_source *source, const 
 /* Waits some milliseconds until a rate of 1 is in force everywhere, and makes an offset of it, which is quicker to read. */
 int vdso_adjust_settle(struct vdso_page *page, const struct vdso_source *source);
 
-/* Starts lines anew where they are, if they began so long ago that their advance would leave 63 bits of ns. */
+/* Starts lines anew where they are, if they began so long ago that their advance would leave 62 bits of ns. */
 int vdso_adjust_renew(struct vdso_page *page, const struct vdso_source *source);
 
 /* Whether a line of the record runs so fast that it has to be looked at every VDSO_RENEW_S seconds. */

@@ -90,8 +90,8 @@ struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in)
 
 	if (advance > VDSO_ADVANCE_MAX)
 		advance = VDSO_ADVANCE_MAX;
-	if (advance < -VDSO_ADVANCE_MAX)
-		advance = -VDSO_ADVANCE_MAX;
+	if (advance < ~VDSO_ADVANCE_MAX)
+		advance = ~VDSO_ADVANCE_MAX;
 	return vdso_time_add((struct vdso_time){.sec = line->sec, .nsec = line->nsec}, 0, (int64_t)advance);
 }
 

@@ -50,7 +50,7 @@ void vdso_record_identity(struct vdso_clock_record *ret);
 /* The wall clocks moved by sec and nsec (any sign), the others untouched. Offset 0 is an offset too, which can change. */
 void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t nsec);
 
-/* A line over a kernel clock's ns, rounded down; an advance that leaves 63 bits of ns (292 years) stands still there, as in
+/* A line over a kernel clock's ns, rounded down; an advance of more than 62 bits of ns (146 years) stands still there, as in
  * the image. */
 struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in);
 

@@ -61,37 +61,49 @@ static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32
 	return still(head) ? 0 : AGAIN;
 }
 
-static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, struct vdso_time *out)
-{
-	const struct vdso_clock *clock = clock_in(head, id);
-	int error = kernel_clock(id, out);
+static int answer_clock_gettime(int id, struct timespec *ts);
 
-	if (error != 0)
+/* This and with_offset() are entered by a jump from clock_gettime. Where the record has been replaced meanwhile all is done
+ * anew, one call deeper: that again and again a writer comes between is nothing that happens more than a few times. */
+static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, struct timespec *out)
+{
+	struct vdso_time now;
+	int error = kernel_clock(id, &now);
+
+	if (unlikely(error != 0))
 		return error;
 
-	uint64_t input = (uint64_t)out->sec * VDSO_NSEC_PER_SEC + out->nsec;
-	const struct vdso_line *line = &clock->line[(int64_t)(input - LOAD(clock->takeover)) >= 0];
-	int64_t elapsed = (int64_t)(input - LOAD(line->in));
-	__int128 product = (__int128)elapsed * (__int128)LOAD(line->rate);
-	int64_t nsec = (int64_t)(product >> 32);
+	const struct vdso_clock *clock = clock_in(head, id);
 
-	/* The bits above must be copies of the sign: a line that nobody has renewed for so long stands still. */
-	if (unlikely((int64_t)(product >> 64) >> 31 != nsec >> 63))
-		nsec = product < 0 ? -VDSO_ADVANCE_MAX : VDSO_ADVANCE_MAX;
-	if (unlikely(nsec > VDSO_ADVANCE_MAX))
-		nsec = VDSO_ADVANCE_MAX;
+	uint64_t input = (uint64_t)now.sec * VDSO_NSEC_PER_SEC + now.nsec;
+	const struct vdso_line *line = &clock->line[1];
+
+	if (unlikely((int64_t)(input - LOAD(clock->takeover)) < 0))
+		line = &clock->line[0];
+
+	/* A rate is below 2^53: one signed multiplication. */
+	__int128 product = (__int128)(int64_t)(input - LOAD(line->in)) * (int64_t)LOAD(line->rate);
+	int64_t nsec = (int64_t)(product >> 32), high = (int64_t)(product >> 64);
+
+	/* All from the sign on must be copies of it, and one bit more, which leaves room for the anchor's nsec. Else it stands
+	 * at the end, or the beginning. */
+	if (unlikely((uint64_t)(high + (INT64_C(1) << 30)) >> 31 != 0))
+		nsec = high >> 63 ^ VDSO_ADVANCE_MAX;
 	nsec += (int64_t)LOAD(line->nsec);
 
 	int64_t sec = nsec / (int64_t)VDSO_NSEC_PER_SEC;
 
 	nsec -= sec * (int64_t)VDSO_NSEC_PER_SEC;
-	if (nsec < 0) { /* before the anchor */
+	if (unlikely(nsec < 0)) { /* before the anchor */
 		nsec += VDSO_NSEC_PER_SEC;
 		sec--;
 	}
-	out->sec = LOAD(line->sec) + sec;
-	out->nsec = (uint64_t)nsec;
-	return still(head) ? 0 : AGAIN;
+	sec += LOAD(line->sec);
+	if (unlikely(!still(head)))
+		return answer_clock_gettime((int)id, out);
+	out->tv_sec = sec;
+	out->tv_nsec = nsec;
+	return 0;
 }
 
 /*
@@ -129,17 +141,18 @@ static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock,
 	return 0;
 }
 
-static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, struct vdso_time *out)
+static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, struct timespec *out)
 {
 	struct vdso_time now;
 	int error = kernel_clock(id, &now);
 
-	if (error != 0)
+	if (unlikely(error != 0))
 		return error;
 	add_offset(clock_in(head, id), &now);
 	if (unlikely(!still(head)))
-		return AGAIN;
-	*out = now;
+		return answer_clock_gettime((int)id, out);
+	out->tv_sec = now.sec;
+	out->tv_nsec = (int64_t)now.nsec;
 	return 0;
 }
 
@@ -154,14 +167,10 @@ int vdso_answer(uint32_t id, struct vdso_time *out)
 
 		if (kind == VDSO_KIND_JUMP)
 			return JUMP;
-		if (kind == VDSO_KIND_OFFSET) {
-			ret = with_offset(head, id, out);
-			continue;
-		}
-		if (kind == VDSO_KIND_LINE) {
-			ret = on_kernel_line(head, id, out);
-			continue;
-		}
+		if (kind == VDSO_KIND_OFFSET)
+			return with_offset(head, id, (struct timespec *)out);
+		if (kind == VDSO_KIND_LINE)
+			return on_kernel_line(head, id, (struct timespec *)out);
 		if (kind == VDSO_KIND_COUNTER && on_counter_line(head, clock, out) == 0)
 			return 0;
 		ret = without_counter(head, id, out);
@@ -205,10 +214,9 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 			return 0;
 		}
 	} else if (kind == VDSO_KIND_OFFSET) {
-		int ret = with_offset(head, (uint32_t)id, (struct vdso_time *)ts);
-
-		if (likely(ret != AGAIN))
-			return ret;
+		return with_offset(head, (uint32_t)id, ts);
+	} else if (kind == VDSO_KIND_LINE) {
+		return on_kernel_line(head, (uint32_t)id, ts);
 	}
 	return answer_clock_gettime(id, ts);
 }

@@ -148,8 +148,7 @@ static void convert(uint32_t id, struct timespec *at)
 {
 	struct vdso_time from, to;
 
-	if (id == waiting_id(id) || id == ID_REALTIME_ALARM || at->tv_sec == 0 || kernel_clock(id, &from) != 0 ||
-	    kernel_clock(waiting_id(id), &to) != 0)
+	if (id == waiting_id(id) || kernel_clock(id, &from) != 0 || kernel_clock(waiting_id(id), &to) != 0)
 		return;
 	take_off(at, from.sec - to.sec, (int64_t)from.nsec - (int64_t)to.nsec);
 }

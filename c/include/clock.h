@@ -20,8 +20,8 @@
 #define VDSO_NSEC_PER_SEC 1000000000u
 #define VDSO_LEAD_NS 2000000u
 
-/* A LINE over a kernel clock stands still beyond this much advance, rather than turn over: 63 bits, less two seconds. */
-#define VDSO_ADVANCE_MAX (INT64_MAX - 2 * (int64_t)VDSO_NSEC_PER_SEC)
+/* A LINE over a kernel clock stands still beyond this much advance, 146 years, rather than turn over. */
+#define VDSO_ADVANCE_MAX ((INT64_C(1) << 62) - 1)
 
 /* The counter's lines: 2^28 gives 4e-9 of rate a step at 1 GHz and 1e-8 at 3 GHz, and 17 s before 64 bits overflow. */
 #define VDSO_COUNTER_SHIFT 28u

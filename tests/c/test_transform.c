@@ -55,7 +55,7 @@ static void test_kernel_line(unsigned rounds)
 
 	for (unsigned i = 0; i < rounds; i++) {
 		uint64_t rate = i % 3 == 0 ? next_random(&seed) % (2000000 * VDSO_RATE_ONE) : rates[next_random(&seed) % 8];
-		/* As far as the advance fits 63 bits, which is the line's contract. */
+		/* Twice as far as the advance may go, which then stands still. */
 		int64_t reach = rate > VDSO_RATE_ONE ? (int64_t)(((wide)INT64_MAX << 32) / rate) : INT64_MAX;
 		int64_t elapsed = (int64_t)next_random(&seed) >> (next_random(&seed) % 63);
 		struct vdso_line line = {
@@ -71,7 +71,11 @@ static void test_kernel_line(unsigned rounds)
 			elapsed %= reach;
 
 		struct vdso_time got = vdso_line_kernel(&line, line.in + (uint64_t)elapsed);
-		wide expected = (wide)line.sec * NS + (wide)line.nsec + floor_div((wide)elapsed * (wide)rate, (wide)1 << 32);
+		wide advance = floor_div((wide)elapsed * (wide)rate, (wide)1 << 32);
+
+		advance = advance > VDSO_ADVANCE_MAX ? VDSO_ADVANCE_MAX : advance < ~VDSO_ADVANCE_MAX ? ~VDSO_ADVANCE_MAX : advance;
+
+		wide expected = (wide)line.sec * NS + (wide)line.nsec + advance;
 
 		wrong += wide_of(got) != expected || !normal(got);
 		negative += elapsed < 0 || expected < 0;
@@ -79,6 +83,47 @@ static void test_kernel_line(unsigned rounds)
 	}
 	check(wrong == 0 && negative > rounds / 10 && past_2262 > rounds / 10,
 	      "%u lines over the kernel's clock, %u wrong (%u negative, %u after 2262)", rounds, wrong, negative, past_2262);
+}
+
+/* When a clock will show a time: at that input it does, and a ns of its input earlier it does not, or not by much. */
+static void test_reach(unsigned rounds)
+{
+	unsigned wrong = 0, never = 0, passed = 0;
+	uint64_t seed = 11;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		uint64_t in = UINT64_C(1700000000000000000) + next_random(&seed) % 1000000000;
+		uint64_t rate = next_random(&seed) % 2 ? next_random(&seed) >> (11 + next_random(&seed) % 40) : VDSO_RATE_ONE;
+		struct vdso_clock clock = {.kind = VDSO_KIND_LINE, .takeover = in + next_random(&seed) % 4000000};
+		struct vdso_time now = {.sec = (int64_t)(in / 1000000000), .nsec = in % 1000000000}, at, ret, there, before;
+
+		if (next_random(&seed) % 8 == 0)
+			rate = 0;
+		clock.line[0] = (struct vdso_line){.in = in - 1000, .sec = 5, .nsec = 7, .rate = VDSO_RATE_ONE * (1 + i % 3)};
+		clock.line[1] = clock.line[0];
+		clock.line[1].in = clock.takeover;
+		there = vdso_line_kernel(&clock.line[0], clock.takeover);
+		clock.line[1].sec = there.sec;
+		clock.line[1].nsec = there.nsec;
+		clock.line[1].rate = rate;
+		at = vdso_time_add((struct vdso_time){5, 0}, 0, (int64_t)(next_random(&seed) % 20000000));
+		if (vdso_clock_reach(&clock, now, at, &ret) != 0) {
+			never++;
+			wrong += rate > VDSO_RATE_ONE / 1000000 || vdso_time_compare(at, there) < 0;
+			continue;
+		}
+		if (vdso_time_compare(ret, now) <= 0) {
+			passed++;
+			wrong += vdso_time_compare(vdso_clock_evaluate(&clock, now, 0), at) < 0;
+			continue;
+		}
+		before = vdso_time_add(ret, 0, -3);
+		wrong += vdso_time_compare(vdso_clock_evaluate(&clock, ret, 0), at) < 0;
+		wrong += vdso_time_compare(vdso_clock_evaluate(&clock, before, 0), at) >= 0 &&
+			 vdso_time_compare(before, now) > 0 && rate > VDSO_RATE_ONE / 8;
+	}
+	check(wrong == 0 && never > rounds / 100 && passed > 0, "%u times reached, %u wrong (%u never, %u long ago)",
+	      rounds, wrong, never, passed);
 }
 
 static void test_counter_line(unsigned rounds)
@@ -323,6 +368,7 @@ int main(int argc, char **argv)
 
 	test_add(full ? 10000000 : 1000000);
 	test_kernel_line(full ? 10000000 : 1000000);
+	test_reach(full ? 10000000 : 1000000);
 	test_counter_line(full ? 10000000 : 1000000);
 	test_records();
 	test_set_rate(full ? 1000000 : 100000);
