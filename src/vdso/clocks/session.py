@@ -105,6 +105,21 @@ def check_name(name: str) -> str:
     return name
 
 
+def create(name: str, first: Adjustment | None = None, *, everything: bool = False) -> _core.ClockPage:
+    """The page of a new session, which lives as long as somebody among HOLDERS has it open.
+
+    `first`: what its clock says from the outset; `everything`: MONOTONIC, BOOTTIME and RAW follow the rate
+    too. Whether there is a session of that name is for the caller to see to. Raises UsageError, BadWhen.
+    """
+    page = _core.ClockPage.create(MEMFD + check_name(name))
+    try:
+        page.begin(everything, *(first or Adjustment()).words())
+    except (OSError, OverflowError) as error:
+        raise as_error(error) from None
+    page.release()
+    return page
+
+
 # ---- finding ----
 
 
@@ -234,15 +249,15 @@ def adjust(page: _core.ClockPage, adjustment: Adjustment) -> None:
                     f"process {busy.pid} is writing the session's clock, and goes on", ""
                 ) from None
             time.sleep(0.001)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise as_error(error) from None
         finally:
             page.release()
 
 
-def as_error(error: OSError) -> Exception:
+def as_error(error: OSError | OverflowError) -> Exception:
     """What an adjustment that failed means."""
-    if error.errno == errno.ERANGE:
+    if isinstance(error, OverflowError) or error.errno == errno.ERANGE:
         return BadWhen("no clock goes so far", "some two billion years from today are the limit")
     if error.errno == errno.EOPNOTSUPP:
         return _refused_tsc()
