@@ -5,8 +5,8 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-#include "counter.h"
 #include "argument.h"
+#include "counter.h"
 #include "notification.h"
 #include "page.h"
 #include "sessions.h"

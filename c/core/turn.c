@@ -8,8 +8,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "deadline.h"
 #include "argument.h"
+#include "deadline.h"
 #include "notification.h"
 #include "page.h"
 #include "process.h"

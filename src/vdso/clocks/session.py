@@ -33,6 +33,8 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 # Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
 HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
 
+_LOOKS, _PAUSE_S = 2, 0.01
+
 _PATIENCE_S = 2.0  # for another writer of the page to be done
 
 
@@ -146,6 +148,12 @@ def find(name: str | None) -> Found:
     """The session of that name, of this user before another's; without a name the one that this process
     runs on, or the only one. Raises SessionNotThere, SessionAmbiguous."""
     there = sessions()
+    for _ in range(_LOOKS if name is not None else 0):
+        if any(one.name == name for one in there):
+            break
+        # One that has just begun, or lost its follower, may have gone from hand to hand while we looked.
+        time.sleep(_PAUSE_S)
+        there = sessions()
     if name is None:
         own = _own_inode()
         there = [one for one in there if one.inode == own] or there

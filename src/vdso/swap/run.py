@@ -85,20 +85,20 @@ def run(
         page.release()
         return page
 
-    if session is None:
-        page, joined = make(str(os.getpid())), False
-    else:
-        page, joined = _join_or_make(session, asked or counter, make)
-        counter = page.state()[7] if joined else counter
+    page, joined, lock = (
+        (make(str(os.getpid())), False, -1)
+        if session is None
+        else _join_or_make(session, asked or counter, make)
+    )
+    if joined:
+        counter = page.state()[7]
     keep = counter and not joined
 
     above = _core.adopt(page.reader_fd, counter, strict)
     if above is not None:
         _join(above)
         if raw_calls:
-            _warn(
-                "the `vdso run` around this one decides which system calls are answered: --strict is left out"
-            )
+            _warn("the `vdso run` around this one decides what is answered: --strict is left out")
         if keep:  # nobody who outlives the command would hold anything for us
             start_keeper(page, sec, nsec, life=os.pidfd_open(os.getpid()))
         _restore_locale()
@@ -127,6 +127,8 @@ def run(
             FOLLOWER, image_fd, page.reader_fd, flags, life_fd, counter, strict, command if front else None
         )
 
+    if front and lock >= 0:
+        os.close(lock)  # who is in front goes on holding the page
     with_python_signals = _restore_signals()
     error, step, status = launch(filter_flags)
     if error and step == _core.LAUNCH_FILTER:
@@ -177,31 +179,32 @@ def _begin(
 
 def _join_or_make(
     name: str, asked: bool, make: "Callable[[str], _core.ClockPage]"
-) -> tuple[_core.ClockPage, bool]:
-    """The page of the session of that name, and whether there was one.
+) -> tuple[_core.ClockPage, bool, int]:
+    """The page of the session of that name, whether there was one, and a lock to hold until ours can be found.
 
-    Two command lines that look at once do so one after the other, under a lock on a file that everybody has,
-    until ours can be found.
+    Two command lines that look at once do so one after the other: the lock is on a file that everybody has.
+    It goes with the exec, by which time a follower holds the page.
     """
     import fcntl
 
     from vdso.clocks.session import find, open_page
     from vdso.errors import SessionNotThere
 
-    with open(IMAGE, "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            page = open_page(find(name))
-        except SessionNotThere:
-            # By this name another command line finds us, as long as we are not yet the command.
-            with open("/proc/self/comm", "w", encoding="ascii") as comm:
-                comm.write("vdso-run")
-            return make(name), False
+    lock = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        page = open_page(find(name))
+    except SessionNotThere:
+        # By this name another command line finds us, as long as we are not yet the command.
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write("vdso-run")
+        return make(name), False, lock
     if asked:
         raise SessionExists(
             f"the session {name} runs already, on a clock of its own", f"vdso time {name} ... adjusts it"
         )
-    return page, True
+    os.close(lock)
+    return page, True, -1
 
 
 def _run_untouched(command: list[str], reason: VdsoError) -> "NoReturn":
