@@ -180,7 +180,7 @@ def _begin(
 def _join_or_make(
     name: str, asked: bool, make: "Callable[[str], _core.ClockPage]"
 ) -> tuple[_core.ClockPage, bool, int]:
-    """The page of the session of that name, whether there was one, and a lock to hold until ours can be found.
+    """The page of that name's session, whether there was one, and a lock to hold until ours can be found.
 
     Two command lines that look at once do so one after the other: the lock is on a file that everybody has.
     It goes with the exec, by which time a follower holds the page.
