@@ -19,6 +19,7 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_observe,
 	vdso_add_routes,
 	vdso_add_vvar,
+	vdso_add_travel,
 };
 
 int vdso_add_type(PyObject *module, PyType_Spec *spec)

@@ -28,6 +28,7 @@ int vdso_add_record(PyObject *module);
 int vdso_add_routes(PyObject *module);
 int vdso_add_vvar(PyObject *module);
 int vdso_add_snapshot(PyObject *module);
+int vdso_add_travel(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */
 PyObject *vdso_raise(const char *class_name, const char *format, ...);

@@ -407,3 +407,42 @@ class VvarClock:
 
 def vvar_copy(address: int, size: int, /) -> bytes:
     """Bytes of this process, copied by the kernel. OSError: EFAULT where they cannot be read."""
+
+# travel.c
+@final
+class TravelPage:
+    """This process's own clock page, placed nowhere at first.
+
+    A line (in, at, rate) shows, at the host's REALTIME `in`, the time `at`, and goes on from there at the
+    rate; ns, and 32.32.
+    """
+
+    def __new__(cls) -> Self: ...
+    def arrive(self) -> None:
+        """Finds itself in this process, which has been attached to it. OSError: ENOENT."""
+    def succeed(self, before: Self, /) -> None:
+        """Stands where that one stands, and says the same: in a forked child, the parent's. OSError."""
+    def borrow(self, region: int, /) -> None:
+        """Stands for the session's page that is there. OSError: EOPNOTSUPP (it moves more than the date)."""
+    def give_back(self) -> None:
+        """Puts the session's page back in its place."""
+    def borrow_again(self) -> None:
+        """After give_back(): stands for it again."""
+    def stands(self) -> bool:
+        """Whether this process reads its clock from this page: it may have been detached."""
+    def host_ns(self) -> int:
+        """The host's REALTIME."""
+    def publish(self, in_ns: int, at_ns: int, rate: int, /) -> None:
+        """The wall clocks show that line from the next read on. Raises errors.ForkedWriter."""
+    def bend(self, in_ns: int, at_ns: int, rate: int, new_rate: int, /) -> tuple[int, int, int]:
+        """From the line in force to another rate without a jump, and waits for it: the new line."""
+    def home(self) -> None:
+        """Every clock the kernel's own. Raises errors.ForkedWriter."""
+    @property
+    def reader_fd(self) -> int: ...
+    @property
+    def borrowed(self) -> bool: ...
+    wake: bool  # somebody outside of the process waits for its changes
+
+def travel_region() -> int:
+    """Where this process reads a clock page of ours. 0: it is on the kernel's image."""
