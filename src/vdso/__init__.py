@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vdso.pages.schema import Bytes as Bytes
     from vdso.pages.schema import Str as Str
     from vdso.pages.schema import page as page
+    from vdso.swap.travel import freeze as freeze
+    from vdso.swap.travel import travel as travel
 
 __version__ = "0.1.0"
 
@@ -40,10 +42,12 @@ _ROOMS = {
     "Publisher": ("vdso.pages.publisher", "Publisher"),
     "Reader": ("vdso.pages.reader", "Reader"),
     "open": ("vdso.pages.reader", "open_page"),
+    "freeze": ("vdso.swap.travel", "freeze"),
+    "travel": ("vdso.swap.travel", "travel"),
 }
 
 # Not `open`: who imports everything keeps the open() that they know.
-__all__ = ["Publisher", "Reader", "__version__", "publish", *_SCHEMA]
+__all__ = ["Publisher", "Reader", "__version__", "freeze", "publish", "travel", *_SCHEMA]
 
 
 def __getattr__(name: str) -> object:

@@ -228,6 +228,23 @@ class ProcessBusy(SwapError):
     exit_code = 124
 
 
+# ---- Travelling ----
+
+
+class JourneyEnded(VdsoError):
+    """The clock of a journey is to be moved, and the journey is over."""
+
+    default_hint = "inside of `with vdso.travel(...) as clock`, or between start() and stop()"
+
+
+class ChildrenNotFollowed(SwapError):
+    """What the process execs cannot be taken along."""
+
+    default_hint = (
+        "children by fork are on its clock as they are; for what is exec'd: vdso run --at WHEN -- COMMAND"
+    )
+
+
 # ---- Pages ----
 
 

@@ -1,0 +1,100 @@
+"""This process on a clock page of its own: placed at the first use, and the child's own after a fork.
+
+Knows where the page is and not what it is to say.
+"""
+
+import errno
+import os
+
+from vdso import _core
+from vdso.errors import ChildrenNotFollowed, HelperMissing, NotAttachable, SwapError
+from vdso.swap.attach import YAMA_SCOPE, attach
+from vdso.swap.run import FOLLOWER, IMAGE
+
+
+def place() -> _core.TravelPage:
+    """A page of this process, in its place, which says what the host says.
+
+    Stops the process's threads for a moment, unless it is on a clock page already: that one is then kept
+    aside, until give_back(). Raises as swap.attach.attach(), and NotAttachable.
+    """
+    try:
+        page = _core.TravelPage()
+        region = _core.travel_region()
+    except OSError as error:
+        raise SwapError(
+            f"this process cannot be given a clock: {error.strerror}",
+            "it takes /proc, and a few free descriptors",
+        ) from None
+    if region != 0:
+        return _borrow(page, region)
+    attach(os.getpid(), page.reader_fd)
+    page.arrive()
+    return page
+
+
+def succeed(before: _core.TravelPage) -> _core.TravelPage:
+    """Another page in the place of one, which says the same: in a forked child its own. Raises OSError."""
+    page = _core.TravelPage()
+    page.succeed(before)
+    return page
+
+
+def check_followable(page: _core.TravelPage) -> None:
+    """Raises ChildrenNotFollowed where it is known beforehand."""
+    if page.borrowed:
+        raise ChildrenNotFollowed(
+            "this process is on a session, and so is what it execs", "vdso time adjusts the session"
+        )
+    if _only_ancestors_trace() and os.geteuid() != 0:
+        raise ChildrenNotFollowed("Yama lets only ancestors trace (kernel.yama.ptrace_scope is 1)")
+
+
+def follow(clock_fd: int) -> None:
+    """From now on what this process execs, and its children, are on that clock page, which it is on itself.
+
+    A follower has hold of each exec of the calling thread, and of the threads and processes that it starts:
+    for good, since a filter cannot be taken away. Raises ChildrenNotFollowed, HelperMissing.
+    """
+    above = _core.adopt(clock_fd, False, False)
+    error = _launch(clock_fd) if above is None else above
+    if error:
+        raise ChildrenNotFollowed(
+            f"what this process execs cannot be followed: {os.strerror(error)}",
+            "in a container: docker run --security-opt seccomp=unconfined --cap-add SYS_PTRACE",
+        )
+
+
+def _launch(clock_fd: int) -> int:
+    """Starts a follower beside this process: 0 or an errno."""
+    try:
+        image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
+    try:
+        flags = _core.FILTER_EXEC | _core.FILTER_DEADLINES
+        return _core.launch(FOLLOWER, image_fd, clock_fd, flags, -1, False, False, None)[0]
+    finally:
+        os.close(image_fd)
+
+
+def _borrow(page: _core.TravelPage, region: int) -> _core.TravelPage:
+    try:
+        page.borrow(region)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            raise NotAttachable(
+                "this process is on a session that moves more than the date, and travelling would undo that",
+                "run it on a session with --clocks wall and --clock kernel, which are the defaults",
+            ) from None
+        raise SwapError(f"the session's clock page could not be kept aside: {error.strerror}") from None
+    return page
+
+
+def _only_ancestors_trace() -> bool:
+    """Whether Yama has it so: a follower of a process that runs already is none."""
+    try:
+        with open(YAMA_SCOPE, encoding="ascii") as stream:
+            return stream.read().strip() == "1"
+    except OSError:
+        return False

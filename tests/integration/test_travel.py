@@ -1,0 +1,738 @@
+"""vdso.travel(): everything in the process that reads a clock, and threads, children and waits."""
+
+import asyncio
+import ctypes
+import datetime as dt
+import functools
+import os
+import queue
+import resource
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from apart import apart, in_child, succeeded
+from harness import TIMEOUT_S, finish, lacking, want
+
+import vdso
+from vdso.clocks.destination import FIRST_NS
+from vdso.errors import JourneyEnded, SwapError, UsageError, VdsoError
+from vdso.swap import attach as attaching
+from vdso.swap import travel as travelling
+
+T_2030 = 1893456000  # 2030-01-01T00:00:00Z
+NEW_YEAR = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+SECOND = 10**9
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.time.restype = ctypes.c_long
+
+
+def at_home() -> bool:
+    """Whether REALTIME is the host's, by the system call itself."""
+    spec = (ctypes.c_long * 2)()
+    assert libc.syscall(228, time.CLOCK_REALTIME, spec) == 0
+    return abs(spec[0] - time.time()) < 5
+
+
+class Timeval(ctypes.Structure):
+    _fields_ = (("sec", ctypes.c_long), ("usec", ctypes.c_long))
+
+
+def gettimeofday() -> float:
+    now = Timeval()
+    assert libc.gettimeofday(ctypes.byref(now), None) == 0
+    return now.sec + now.usec / 1e6
+
+
+# ---- what moves, and what does not ----
+
+
+@apart
+def test_every_reader_in_the_process_moves() -> None:
+    database = sqlite3.connect(":memory:")
+    monotonic, boottime = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    with vdso.travel("2030-01-01T12:00:00Z"):
+        begin = T_2030 + 43200
+        for read in (time.time, gettimeofday, lambda: libc.time(None), lambda: time.time_ns() / 1e9):
+            assert 0 <= read() - begin < 5
+        assert 0 <= dt.datetime.now(dt.UTC).timestamp() - begin < 5
+        assert dt.date.today() == dt.date(2030, 1, 1)
+        assert time.gmtime()[:4] == (2030, 1, 1, 12)
+        assert time.strftime("%Y") == "2030"
+        assert database.execute("select strftime('%Y', 'now'), date(current_timestamp)").fetchone() == (
+            "2030",
+            "2030-01-01",
+        )
+        gap = time.clock_gettime(time.CLOCK_TAI) - time.clock_gettime(time.CLOCK_REALTIME)
+        assert abs(gap - round(gap)) < 0.01
+        assert 0 <= time.monotonic() - monotonic < 5
+        assert 0 <= time.clock_gettime(time.CLOCK_BOOTTIME) - boottime < 5
+        assert not at_home()
+    assert at_home()
+    database.close()
+
+
+@apart
+def test_numpy_and_a_rust_extension_move() -> None:
+    try:
+        import numpy
+        import uuid_utils
+    except ImportError as error:
+        lacking(f"{error.name} is not installed")
+    with vdso.freeze("2030-01-01"):
+        assert str(numpy.datetime64("now")) == "2030-01-01T00:00:00"
+        assert uuid_utils.uuid7().timestamp == T_2030 * 1000
+
+
+@apart
+def test_a_certificate_expires(tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
+    words = [want("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "365"]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    assert finish([*words, "-keyout", key, "-out", certificate]).returncode == 0
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(certificate, key)
+    client.load_verify_locations(certificate)
+
+    def greet() -> None:
+        """Both sides in one thread, over memory."""
+        wire = [ssl.MemoryBIO() for _ in range(2)]
+        ends = [
+            client.wrap_bio(wire[0], wire[1], server_hostname="localhost"),
+            server.wrap_bio(wire[1], wire[0], server_side=True),
+        ]
+        while ends:
+            for end in list(ends):
+                try:
+                    end.do_handshake()
+                    ends.remove(end)
+                except ssl.SSLWantReadError:
+                    pass
+
+    greet()
+    with vdso.travel("2030-01-01"), pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        greet()
+    with vdso.travel("2001-01-01"), pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
+        greet()
+    greet()
+
+
+@apart
+def test_no_clock_is_before_the_destination() -> None:
+    """The coarse clocks, by which time() goes, lag behind by up to a tick."""
+    for rate in (1, 0, 60, 1e6):
+        for _ in range(50):
+            with vdso.travel(T_2030, rate=rate):
+                assert libc.time(None) >= T_2030
+                assert time.clock_gettime_ns(5) >= T_2030 * SECOND  # REALTIME_COARSE
+
+
+@apart
+def test_before_1970_and_to_the_nanosecond() -> None:
+    for ns in (-1, -(10**18) + 1, 0, 1, T_2030 * SECOND + 123456789, (1 << 63) - 1, FIRST_NS):
+        with vdso.freeze(
+            f"@{ns // SECOND}.{ns % SECOND:09}" if ns >= 0 else f"@-{-ns // SECOND}.{-ns % SECOND:09}"
+        ):
+            assert time.time_ns() == ns
+
+
+# ---- the clock, while it lasts ----
+
+
+@apart
+def test_a_frozen_clock_is_moved_by_hand() -> None:
+    with vdso.travel(NEW_YEAR, rate=0) as clock:
+        assert time.time_ns() == T_2030 * SECOND == time.time_ns()
+        clock.shift("1h")
+        clock.shift(dt.timedelta(minutes=1))
+        clock.shift(0.5)
+        clock.tick()
+        assert time.time_ns() == (T_2030 + 3661) * SECOND + 500_000_000
+        clock.at("2031-01-01")
+        assert dt.datetime.now(dt.UTC) == dt.datetime(2031, 1, 1, tzinfo=dt.UTC)
+        clock.at(dt.timedelta(days=-1))
+        assert dt.date.today() == dt.date(2030, 12, 31)
+        clock.move_to("2032-01-01", tick=True)
+        assert (clock.rate, time.gmtime().tm_year) == (1.0, 2032)
+        clock.freeze()
+        assert time.time_ns() == time.time_ns()
+        clock.rate = 3600
+        before, began = time.time(), time.monotonic()
+        while time.time() < before + 36:
+            assert time.monotonic() < began + TIMEOUT_S
+    with pytest.raises(JourneyEnded):
+        clock.shift(1)
+    with pytest.raises(JourneyEnded):
+        clock.rate = 2
+
+
+@apart
+def test_a_change_of_rate_never_jumps_nor_goes_back() -> None:
+    over, back = threading.Event(), []
+
+    def read() -> None:
+        last = time.time_ns()
+        while not over.is_set():
+            for _ in range(200):
+                now = time.time_ns()
+                if now < last:
+                    back.append(last - now)
+                last = now
+
+    with vdso.travel(T_2030) as clock:
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for _ in range(10):
+            for rate in (1000, 1, 0, 10):
+                clock.rate = rate
+                assert clock.rate == rate
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert not back
+
+
+@apart
+def test_journeys_nest_and_the_outer_one_goes_on() -> None:
+    with vdso.travel(T_2030) as outer:
+        with vdso.freeze(0):
+            assert time.time() == 0
+            with pytest.raises(ZeroDivisionError), vdso.travel("1999-01-01"):
+                assert time.gmtime().tm_year // 0
+            assert time.time() == 0
+            outer.shift(86400)  # not seen yet
+            assert time.time() == 0
+            outer.rate = 0
+        assert T_2030 + 86400 <= time.time() < T_2030 + 86400 + 5
+        assert time.time_ns() == time.time_ns()
+    assert at_home()
+
+
+@apart
+def test_journeys_that_end_in_another_order() -> None:
+    first, second = vdso.freeze(1), vdso.freeze(2)
+    first.start()
+    second.start()
+    first.stop()
+    assert time.time() == 2
+    first.stop()  # nothing is started any more
+    second.stop()
+    assert at_home()
+    assert travelling.journeys() == []
+
+
+@apart
+def test_one_journey_made_twice() -> None:
+    journey = vdso.freeze(7)
+    with journey as one, journey as two:
+        two.shift(1)
+        assert time.time() == 8
+        assert one is not two
+    assert at_home()
+
+
+@apart
+def test_a_zone_is_the_process_zone_until_the_end() -> None:
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    tokyo, york = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")
+    with vdso.travel(dt.datetime(2030, 1, 1, 12, tzinfo=tokyo)) as clock:
+        assert (time.tzname[0], dt.datetime.now().hour, os.environ["TZ"]) == ("JST", 12, "Asia/Tokyo")
+        with vdso.travel(dt.datetime(2030, 1, 1, 12, tzinfo=york)):
+            assert (time.tzname[0], dt.datetime.now().hour) == ("EST", 12)
+        with vdso.travel("2030-01-01T12:00:00Z"):
+            assert (time.tzname[0], dt.datetime.now().hour) == ("JST", 21)
+        clock.move_to(dt.datetime(2030, 1, 1, 12, tzinfo=york))
+        assert time.tzname[0] == "EST"
+    assert (time.tzname[0], os.environ["TZ"]) == ("UTC", "UTC")
+
+
+@apart
+def test_what_gives_a_destination_is_asked_each_time() -> None:
+    given = iter([1, dt.datetime(1970, 1, 1, 0, 0, 2), "1970-01-01T00:00:03Z"])
+    for journey in (vdso.freeze(given), vdso.freeze(lambda: next(given)), vdso.freeze(given)):
+        with journey:
+            assert time.time() in (1, 2, 3)
+    with vdso.freeze(0), vdso.travel("+90d", tick=False), vdso.freeze():
+        assert time.time() == 90 * 86400
+
+
+# ---- decorators ----
+
+
+@apart
+def test_functions_coroutines_and_generators() -> None:
+    @vdso.freeze("2030-01-01")
+    def plain(number: int) -> tuple[int, float]:
+        """Says when."""
+        return number, time.time()
+
+    @vdso.freeze("2030-01-01")
+    async def coroutine() -> float:
+        await asyncio.sleep(0.001)
+        return time.time()
+
+    @vdso.freeze("2030-01-01")
+    def generator() -> Iterator[float]:
+        yield time.time()
+        yield time.time()
+
+    @vdso.freeze("2030-01-01")
+    async def agenerator() -> AsyncIterator[float]:
+        yield time.time()
+
+    async def collect() -> list[float]:
+        return [value async for value in agenerator()]
+
+    assert plain(3) == (3, T_2030)
+    assert (plain.__name__, plain.__doc__) == ("plain", "Says when.")
+    assert asyncio.run(coroutine()) == T_2030
+    assert list(generator()) == [T_2030, T_2030]
+    assert asyncio.run(collect()) == [T_2030]
+    assert at_home()
+
+
+@apart
+def test_classes() -> None:
+    @vdso.freeze("2030-01-01")
+    class Plain:
+        def method(self) -> float:
+            return time.time()
+
+        @staticmethod
+        def static() -> float:
+            return time.time()
+
+        @classmethod
+        def of_class(cls) -> float:
+            return time.time()
+
+    @vdso.freeze("2030-01-01")
+    class Case(unittest.TestCase):
+        began = 0.0
+
+        @classmethod
+        def setUpClass(cls) -> None:
+            cls.began = time.time()
+
+        def test_time(self) -> None:
+            assert (time.time(), self.began) == (T_2030, T_2030)
+
+    @vdso.freeze("2030-01-01")
+    class Failing(unittest.TestCase):
+        @classmethod
+        def setUpClass(cls) -> None:
+            raise OSError
+
+        def test_nothing(self) -> None:
+            pass
+
+    plain = Plain()
+    assert [plain.method(), plain.static(), plain.of_class()] == [T_2030] * 3
+    for case, good in ((Case, True), (Failing, False)):
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+        assert (result.wasSuccessful(), at_home()) == (good, True)
+
+
+# ---- waits: they count by MONOTONIC ----
+
+CLOCKS: list[dict[str, Any]] = [
+    {"destination": "2030-01-01"},
+    {"destination": "2001-01-01"},
+    {"destination": "2030-01-01", "rate": 0},
+    {"destination": "2030-01-01", "rate": 1000},
+]
+
+
+@pytest.mark.parametrize("how", CLOCKS, ids=["ahead", "behind", "frozen", "fast"])
+@apart
+def test_waits_take_their_real_time(how: dict[str, Any]) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+
+    def wait_queue() -> None:
+        with pytest.raises(queue.Empty):
+            queue.Queue[int]().get(timeout=0.05)
+
+    def wait_socket() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                ours.recv(1)
+
+    async def wait_asyncio() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.05)
+        await asyncio.sleep(0.05)
+
+    waits: list[Callable[[], object]] = [
+        lambda: threading.Event().wait(0.05),
+        lambda: lock.acquire(timeout=0.05),
+        functools.partial(time.sleep, 0.05),
+        wait_queue,
+        wait_socket,
+        lambda: asyncio.run(wait_asyncio()),
+    ]
+    with vdso.travel(**how):
+        for wait in waits:
+            began = time.monotonic()
+            wait()
+            assert time.monotonic() - began < TIMEOUT_S
+        sleeper = subprocess.Popen(["sleep", "1000"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            sleeper.wait(timeout=0.05)
+        sleeper.kill()
+        sleeper.wait()
+
+
+@apart
+def test_threads_see_it_at_their_next_read() -> None:
+    ask: queue.Queue[bool] = queue.Queue()
+    told: queue.Queue[float] = queue.Queue()
+
+    def tell() -> None:
+        while ask.get():
+            told.put(time.time())
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    for wanted in (5.0, 6.0):
+        with vdso.freeze(wanted):
+            ask.put(True)
+            assert told.get() == wanted
+    ask.put(False)
+    teller.join()
+
+
+@apart
+def test_threads_that_travel_at_the_same_time_leave_it_at_home() -> None:
+    def wander(number: int) -> None:
+        for step in range(300):
+            with vdso.freeze(number * 1000 + step):
+                time.time()
+
+    wanderers = [threading.Thread(target=wander, args=(number,)) for number in range(4)]
+    for wanderer in wanderers:
+        wanderer.start()
+    for wanderer in wanderers:
+        wanderer.join()
+    assert at_home()
+    assert travelling.journeys() == []
+
+
+# ---- children ----
+
+
+@apart
+def test_a_forked_child_has_a_clock_of_its_own() -> None:
+    read, write = os.pipe()
+
+    def wander() -> None:
+        assert time.time() == 100  # as it was at the fork
+        with vdso.freeze(5):
+            assert time.time() == 5
+            assert succeeded(in_child(wander_on))
+            assert time.time() == 5
+            os.read(read, 1)  # the parent has gone elsewhere
+            assert time.time() == 5
+        assert time.time() == 100
+        clock.shift(11)
+        assert time.time() == 111
+
+    with vdso.freeze(100) as clock:
+        children = [in_child(wander) for _ in range(3)]
+        clock.shift(50)
+        with vdso.freeze(9):
+            os.write(write, b"...")
+            assert [succeeded(child) for child in children] == [True] * 3
+            assert time.time() == 9
+        assert time.time() == 150
+    assert at_home()
+    assert succeeded(in_child(wander_from_home))
+
+
+def wander_on() -> None:
+    with vdso.freeze(6):
+        assert time.time() == 6
+
+
+def wander_from_home() -> None:
+    assert at_home()
+    with vdso.freeze(3):
+        assert time.time() == 3
+    assert at_home()
+
+
+@apart
+def test_what_is_execd_is_on_the_hosts_clock() -> None:
+    words = [sys.executable, "-c", "import time; print(time.time())"]
+    with vdso.travel("2030-01-01"):
+        assert float(finish(words).stdout) < T_2030
+
+
+def year_of_another() -> int:
+    """A program's, started by a program of ours."""
+    return int(finish(["sh", "-c", "date -u +%Y; :"]).stdout)
+
+
+def waiting() -> "subprocess.Popen[str]":
+    """A program that tells the year when it is told to."""
+    return subprocess.Popen(
+        ["sh", "-c", "read word; date -u +%Y"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@apart
+def test_what_is_execd_travels_too_if_told() -> None:
+    this = year_of_another()
+    before = waiting()
+    journey = vdso.travel("2030-06-01", children=True)
+    clock = journey.start()
+    assert year_of_another() == 2030
+    inside, until_after = waiting(), waiting()
+    clock.at("2040-06-01")
+    assert year_of_another() == 2040
+    assert inside.communicate("go\n")[0] == "2040\n"
+    assert succeeded(in_child(on_its_own))
+    clock.freeze()
+    with vdso.travel("2050-06-01"):
+        assert year_of_another() == 2050
+    years: list[int] = []
+    thread = threading.Thread(target=lambda: years.append(year_of_another()))
+    thread.start()
+    thread.join()
+    assert years == [2040]
+    journey.stop()
+    assert year_of_another() == this
+    assert until_after.communicate("go\n")[0] == f"{this}\n"
+    assert before.communicate("go\n")[0] == f"{this}\n"
+
+
+def on_its_own() -> None:
+    assert year_of_another() == 2040
+    with vdso.travel("2060-06-01"):
+        assert year_of_another() == 2040  # it has not been told to take them along
+    with vdso.travel("2070-06-01", children=True):
+        assert year_of_another() == 2070
+    assert year_of_another() == 2040
+
+
+@apart
+def test_children_where_there_can_be_no_filter(programs: Any) -> None:
+    program = """
+import time, vdso
+try:
+    vdso.travel("2030-01-01", children=True).start()
+except vdso.errors.ChildrenNotFollowed as error:
+    assert "seccomp" in error.hint
+assert time.gmtime().tm_year < 2030
+with vdso.travel("2030-01-01"):
+    assert time.gmtime().tm_year == 2030
+assert time.gmtime().tm_year < 2030
+"""
+    done = finish([sys.executable, programs.script("refusing.py"), "seccomp", sys.executable, "-c", program])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_children_of_a_session(vdso: str) -> None:
+    program = "import vdso; vdso.travel(0, children=True).start()"
+    done = finish([vdso, "run", "--offset", "+1d", "--", sys.executable, "-c", program])
+    assert "is on a session, and so is what it execs" in done.stderr
+
+
+# ---- what cannot be meant, and what cannot be done ----
+
+
+@pytest.mark.parametrize(
+    ("destination", "more", "message"),
+    [
+        ("yesterday", {}, "not a time"),
+        ("", {}, "an empty time"),
+        ("2030-02-30", {}, "no day 30"),
+        ("2030-01-01 25:00", {}, "no such time of day"),
+        ("+1fortnight", {}, "no such unit"),
+        (None, {}, "not a time: None"),
+        (True, {}, "not a time: True"),
+        (b"2030", {}, "not a time"),
+        (float("nan"), {}, "not a number of seconds"),
+        (float("inf"), {}, "not a number of seconds"),
+        (1e12, {}, "does not go so far"),
+        ("1677-09-21", {}, "does not go so far"),
+        (dt.datetime.max, {}, "does not go so far"),
+        ("2262-04-12", {}, "does not go so far"),
+        (0, {"rate": -1}, "no clock runs backwards"),
+        (0, {"rate": float("nan")}, "not a rate"),
+        (0, {"rate": 1e7}, "no clock runs so fast"),
+        (0, {"rate": True}, "not a rate"),
+        (0, {"rate": 1, "tick": True}, "either rate or tick"),
+    ],
+)
+def test_what_cannot_be_meant(destination: Any, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        vdso.travel(destination, **more)
+    assert error.value.hint
+
+
+@apart
+def test_mistakes_on_the_way_change_nothing() -> None:
+    with vdso.freeze(5) as clock:
+        for mistake in (
+            lambda: clock.shift("1 fortnight"),
+            lambda: clock.shift(1e300),
+            lambda: clock.at("nowhere"),
+            lambda: clock.at(dt.timedelta(days=10**8)),
+            lambda: setattr(clock, "rate", -1),
+        ):
+            with pytest.raises(VdsoError):
+                mistake()
+            assert time.time() == 5
+
+
+def test_where_ptrace_is_refused(programs: Any) -> None:
+    refusing = [sys.executable, programs.script("refusing.py"), "ptrace"]
+    done = finish([*refusing, sys.executable, "-c", "import vdso; vdso.travel(0).start()"])
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("vdso.errors.")
+    program = "import vdso\ntry: vdso.travel(0).start()\nexcept vdso.errors.SwapError as e: print(e.hint)"
+    assert "docker" in finish([*refusing, sys.executable, "-c", program]).stdout
+
+
+@apart
+def test_without_a_descriptor_to_spare() -> None:
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+    with pytest.raises(SwapError, match="cannot be given a clock") as error:
+        vdso.travel(0).start()
+    assert error.value.hint
+    assert at_home()
+
+
+@apart
+def test_a_signal_handler_travels() -> None:
+    def handle(*_: object) -> None:
+        with vdso.freeze(7):
+            seen.append(time.time())
+
+    seen: list[float] = []
+    with vdso.freeze(0):  # an import that is interrupted is not this test's
+        pass
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    for _ in range(3000):
+        with vdso.freeze(5) as clock:
+            assert time.time() == 5
+            clock.shift(1)
+            assert time.time() == 6
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert set(seen) == {7}
+    assert at_home()
+
+
+def test_under_a_tracer(tmp_path: Path) -> None:
+    strace = [want("strace", "strace"), "-f", "-o", str(tmp_path / "trace")]
+    done = finish([*strace, sys.executable, "-c", "import vdso; vdso.travel(0).start()"])
+    assert "is being traced" in done.stderr
+
+
+# ---- beside vdso run, vdso attach and vdso detach ----
+
+THERE_AND_BACK = """
+import os, time, vdso
+def year(): return time.gmtime().tm_year
+years = [year()]
+for _ in range(2):
+    with vdso.travel("2050-06-01"):
+        years.append(year())
+        if os.fork() == 0:
+            with vdso.travel("2060-06-01"):
+                os._exit(0 if year() == 2060 else 1)
+        years.append(os.waitstatus_to_exitcode(os.wait()[1]))
+    years.append(year())
+    if os.fork() == 0:
+        with vdso.travel("2060-06-01"):
+            assert year() == 2060
+        os._exit(0 if year() == years[0] else 1)
+    years.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(*years)
+"""
+
+
+@pytest.mark.parametrize("options", [["--at", "2040-06-01"], ["--at", "2040-06-01", "--rate", "2"]])
+def test_inside_of_vdso_run_the_session_comes_back(vdso: str, options: list[str]) -> None:
+    done = finish([vdso, "run", *options, "--", sys.executable, "-c", THERE_AND_BACK])
+    assert done.stdout.split() == ["2040", *["2050", "0", "2040", "0"] * 2], done.stderr
+
+
+def test_on_a_session_that_moves_more_than_the_date(vdso: str) -> None:
+    words = [vdso, "run", "--clocks", "all", "--rate", "2", "--", sys.executable, "-c", THERE_AND_BACK]
+    done = finish(words)
+    assert "moves more than the date" in done.stderr
+
+
+@apart
+def test_attached_from_outside() -> None:
+    page = attaching.clock_page(1000 * 86400 * SECOND)
+    attaching.attach(os.getpid(), page.reader_fd)
+    there = time.time()
+    assert not at_home()
+    with vdso.freeze(5):
+        assert time.time() == 5
+    assert 0 <= time.time() - there < TIMEOUT_S
+    page.set_offset(2000 * 86400, 0)
+    assert abs(time.time() - there - 1000 * 86400) < TIMEOUT_S
+
+
+@apart
+def test_attached_and_detached_from_outside() -> None:
+    page = attaching.clock_page(1000 * 86400 * SECOND)
+    attaching.attach(os.getpid(), page.reader_fd)
+    with vdso.freeze(5):
+        assert time.time() == 5
+    attaching.detach(os.getpid())
+    assert at_home()
+    with vdso.freeze(6):
+        assert time.time() == 6
+        attaching.detach(os.getpid())
+        with vdso.freeze(7):
+            assert time.time() == 7
+        assert time.time() == 6
+    assert at_home()
+
+
+@apart
+def test_detached_from_outside() -> None:
+    with vdso.freeze(5) as clock:
+        attaching.detach(os.getpid())
+        assert at_home()
+        with vdso.freeze(6):
+            assert time.time() == 6
+        assert time.time() == 5
+        clock.shift(1)
+        assert time.time() == 6
+    assert at_home()
+
+
+# ---- what it costs who does not use it ----
+
+
+def test_importing_vdso_imports_nothing_else() -> None:
+    program = "import sys; before = set(sys.modules); import vdso; print(*sorted(set(sys.modules) - before))"
+    assert finish(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}; {program}"]
+    ).stdout.split() == ["vdso"]
