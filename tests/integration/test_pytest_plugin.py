@@ -1,0 +1,260 @@
+"""The pytest plugin, in runs of their own: marker, fixture, --at, workers, refusals, and what it costs."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from harness import finish
+
+WHEN = """
+import datetime as dt
+import time
+import unittest
+
+import pytest
+import vdso
+
+T_2030 = 1893456000
+
+def year():
+    return dt.datetime.now(dt.timezone.utc).year
+
+THIS = year()
+"""
+
+
+def run(pytester: pytest.Pytester, tests: str, *words: str, **outcomes: int) -> pytest.RunResult:
+    """Runs these tests in an interpreter of their own, where every warning is an error."""
+    pytester.makepyfile(WHEN + tests)
+    done = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *words)
+    done.assert_outcomes(**outcomes)
+    return done
+
+
+def test_the_marker(pytester: pytest.Pytester) -> None:
+    tests = """
+    @pytest.fixture(scope="session")
+    def shared():
+        return year()
+
+    @pytest.fixture(autouse=True)
+    def own():
+        yield year()
+
+    @pytest.mark.travel("2030-01-01", rate=0)
+    def test_there(shared, own):
+        assert (shared, own, time.time()) == (THIS, 2030, T_2030)
+
+    @pytest.mark.travel("2030-01-01", tick=False)
+    def test_with_the_fixture(own, travel):
+        assert own == 2030
+        travel.shift("1h")
+        assert time.time() == T_2030 + 3600
+        travel.move_to("2031-01-01")
+        assert year() == 2031
+        travel.clock.rate = 2
+
+    @pytest.mark.travel("2030-01-01")
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_each(number):
+        assert 0 <= time.time() - T_2030 < 5
+
+    @pytest.mark.travel("2030-01-01")
+    class TestAll:
+        def test_here(self):
+            assert year() == 2030
+
+        @pytest.mark.travel("2031-01-01")
+        def test_nearer(self):
+            assert year() == 2031
+
+    @pytest.mark.travel("2030-01-01")
+    class TestCase(unittest.TestCase):
+        def test_case(self):
+            assert year() == 2030
+
+    def test_after():
+        assert year() == THIS
+    """
+    run(pytester, "\n".join(line[4:] for line in tests.splitlines()), passed=8)
+
+
+def test_the_fixture(pytester: pytest.Pytester) -> None:
+    tests = """
+def test_not_yet(travel):
+    assert year() == THIS
+    clock = travel("2030-01-01", rate=0)
+    clock.tick()
+    assert time.time() == T_2030 + 1
+    travel("1999-12-31")
+    assert year() == 1999
+
+def test_from_here(travel):
+    travel.shift("400d")
+    assert year() > THIS
+
+def test_to_there(travel):
+    travel.move_to("2030-01-01", tick=False)
+    assert time.time() == T_2030
+"""
+    run(pytester, tests, passed=3)
+
+
+def test_what_crashes_inside_is_undone(pytester: pytest.Pytester) -> None:
+    tests = """
+@pytest.fixture
+def lasting():
+    vdso.travel(0).start()
+    yield
+    raise OSError
+
+@pytest.fixture(scope="module")
+def longer():
+    with vdso.freeze("2035-01-01"):
+        yield
+
+@pytest.mark.travel("2030-01-01")
+def test_fails():
+    vdso.travel("2040-01-01").start()
+    assert 0
+
+def test_exits():
+    vdso.travel("2040-01-01").start()
+    raise SystemExit
+
+def test_home():
+    assert year() == THIS
+
+def test_module_begins(longer):
+    vdso.travel("2040-01-01").start()
+
+def test_module_goes_on():
+    assert year() == 2035
+"""
+    run(pytester, tests, passed=3, failed=2)
+
+
+def test_at(pytester: pytest.Pytester) -> None:
+    tests = """
+def test_there():
+    assert (THIS, year()) == (2030, 2030)
+
+@pytest.mark.travel("1999-01-01")
+def test_elsewhere():
+    assert year() == 1999
+    vdso.travel(0).start()
+
+def test_there_again():
+    assert year() == 2030
+"""
+    done = run(pytester, tests, "--at", "2030-06-01", passed=3)
+    assert done.duration < 60
+    done.stdout.re_match_lines([r".*3 passed in \d{1,2}\.\d+s.*"])
+
+
+def test_workers(pytester: pytest.Pytester) -> None:
+    tests = """
+@pytest.mark.parametrize("number", range(8))
+def test_at(number):
+    assert year() == 2030
+
+@pytest.mark.travel("1999-01-01")
+@pytest.mark.parametrize("number", range(8))
+def test_marked(number):
+    assert year() == 1999
+"""
+    run(pytester, tests, "--at", "2030-06-01", "-n", "2", passed=16)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ('("never")', "not a time: never"),
+        ("()", "cannot be read"),
+        ('("2030-01-01", rate=-1)', "no clock runs backwards"),
+        ('("2030-01-01", speed=2)', "cannot be read"),
+    ],
+)
+def test_a_marker_that_cannot_be_meant(pytester: pytest.Pytester, marker: str, message: str) -> None:
+    done = run(pytester, f"@pytest.mark.travel{marker}\ndef test_it(): pass\n", errors=1)
+    done.stdout.fnmatch_lines([f"*{message}*", "such as*" if "rate" not in marker else "*"])
+    done.stdout.no_fnmatch_line("*Traceback*")
+    done.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_an_option_that_cannot_be_meant(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    done = pytester.runpytest_subprocess("--at", "never")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: --at: not a time: never", "such as *"])
+
+
+REFUSED = """
+@pytest.mark.travel("2030-01-01")
+def test_marked():
+    assert year() == 2030
+
+def test_by_fixture(travel):
+    travel("2030-01-01")
+
+def test_in_its_body():
+    with vdso.travel("2030-01-01"):
+        pass
+
+def test_without():
+    pass
+"""
+
+
+def refused(pytester: pytest.Pytester, *words: str) -> tuple[int, str]:
+    """The same tests where a filter refuses ptrace."""
+    pytester.makepyfile(WHEN + REFUSED)
+    refusing = [sys.executable, Path(__file__).parent / "programs" / "refusing.py", "ptrace"]
+    done = finish([*refusing, sys.executable, "-m", "pytest", "-rs", *words], cwd=pytester.path)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_where_it_is_not_possible_they_fail_with_the_hint(pytester: pytest.Pytester) -> None:
+    status, said = refused(pytester)
+    assert (status, said.count("docker run")) == (1, 3), said
+    assert "2 failed, 1 passed, 1 error" in said
+
+
+def test_where_it_is_not_possible_they_are_skipped_if_told(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nvdso_travel = skip")
+    status, said = refused(pytester)
+    assert status == 0, said
+    assert "1 passed, 3 skipped" in said
+    status, said = refused(pytester, "--at", "2030-01-01")
+    assert status == 0, said
+    assert "4 skipped" in said
+
+
+def test_where_it_is_not_possible_a_whole_run_is_refused(pytester: pytest.Pytester) -> None:
+    status, said = refused(pytester, "--at", "2030-01-01")
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert said.startswith("ERROR: ")
+    assert "docker run" in said
+
+
+def test_the_example(pytester: pytest.Pytester) -> None:
+    example = Path(__file__).parents[2] / "examples" / "test_travel.py"
+    pytester.makepyfile(test_example=example.read_text(encoding="utf-8"))
+    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=5)
+
+
+def test_it_imports_nothing_that_pytest_has_not(pytester: pytest.Pytester) -> None:
+    tests = """
+def test_nothing_of_it_is_there():
+    import sys
+    there = {name for name in sys.modules if name == "vdso" or name.startswith("vdso.")}
+    assert there == {"vdso", "vdso.pytest_plugin"}
+"""
+    pytester.makepyfile(tests)
+    pytester.runpytest_subprocess("-p", "no:xdist").assert_outcomes(passed=1)
+    names = "import pytest, sys; before = set(sys.modules); import vdso.pytest_plugin"
+    done = finish(
+        [sys.executable, "-c", f"{names}; print(*sorted(set(sys.modules) - before))"], env=os.environ
+    )
+    assert done.stdout.split() == ["vdso", "vdso.pytest_plugin"]
