@@ -9,30 +9,30 @@ from vdso.errors import UsageError, VdsoError
 
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
-    "look": "the vDSO of a process or a file: image, functions, pages, routes, ASLR",
-    "dump": "write an image's bytes to a file",
-    "disasm": "the assembly of an image, or of one function, with names",
-    "diff": "what differs between two images",
-    "run": "run a program, and what it starts, on a clock that you set",
-    "bench": "what the vDSO's calls cost, by each route, and what it saves",
+    "look": "show the vDSO of a process or a file: image, functions, pages, routes, ASLR",
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",
-    "claims": "what is commonly said of the vDSO, checked on this machine",
-    "header": "print the C header of a published page",
+    "bench": "measure what the vDSO's calls cost, by each route, and what it saves",
+    "claims": "check on this machine what is commonly said of the vDSO",
+    "dump": "write an image's bytes to a file",
+    "disasm": "show the assembly of an image, or of one function, with names",
+    "diff": "show what differs between two images",
+    "run": "run a program, and what it starts, on a clock that you set",
+    "time": "show or adjust a session's clock while programs run on it",
+    "sessions": "list the sessions that there are",
+    "attach": "put a running process on a clock that you set",
+    "detach": "give an attached process the host's clock back",
     "publish": "publish a record under a name, from lines of JSON",
     "pages": "list what is published here",
     "show": "show the newest record of a page",
     "watch": "print each new version of a page",
+    "header": "print the C header of a published page",
     "rm": "take a page away",
-    "attach": "put a running process on a clock that you set",
-    "detach": "give an attached process the host's clock back",
-    "time": "show or adjust a session's clock while programs run on it",
-    "sessions": "list the sessions that there are",
 }
 
 HELP = f"""\
 usage: vdso COMMAND ...
 
-See, measure and replace the vDSO that the kernel gives to programs.
+See, measure and replace the vDSO that the kernel gives to programs, and publish data as it does.
 
 commands:
 {chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
