@@ -163,8 +163,8 @@ def _short_name(names: bytes, offset: int) -> str:
 
 
 def notes(data: Bytes, head: Header, segment: Segment, limit: int = NOTES_BYTES_MAX) -> Iterator[Note]:
-    """The notes of a PT_NOTE segment, up to the first that does not fit in, or to `limit` bytes. Raises
-    BadImage.
+    """The notes of a PT_NOTE segment, up to the first that is empty or does not fit in, or to `limit`
+    bytes. Raises BadImage.
     """
     size = min(segment.file_size, limit)
     table = part(data, segment.offset, size, "the notes")
@@ -172,6 +172,8 @@ def notes(data: Bytes, head: Header, segment: Segment, limit: int = NOTES_BYTES_
     at = 0
     while at + 12 <= size:
         name_size, length, kind = struct.unpack_from(head.order + "III", table, at)
+        if not (name_size or length or kind):  # zeros: what follows is no note
+            return
         start = at + 12
         description = _up(start + name_size, align)
         if description + length > size:

@@ -1,5 +1,8 @@
 """The image in a core file, of either width and byte order, and cores that have none."""
 
+import contextlib
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import elves
@@ -64,6 +67,43 @@ def test_more_segments_than_the_header_counts(tmp_path: Path) -> None:
         else:
             with pytest.raises(SourceError, match="program headers"):
                 source.read(str(path))
+
+
+@pytest.mark.parametrize("count", [200, 65_000])
+@pytest.mark.parametrize("note", [b"", b"\0\0\0\0\0\0\0\0\1\0\0\0"], ids=["zeros", "notes"])
+def test_notes_that_are_all_the_same_bytes(tmp_path: Path, count: int, note: bytes) -> None:
+    """Each header names the same 16 MiB: what is read is bounded over all of them, and so is the time."""
+    size = 16 << 20
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    path = tmp_path / "core"
+    with path.open("wb") as file:
+        file.write(head + struct.pack("<IIQQQQQQ", 4, 0, size, 0, 0, size, 0, 4) * count)
+        if note:
+            file.seek(size)
+            file.write(note * (size // len(note)))
+        file.truncate(2 * size)
+    with count_of_bytes_read() as read, pytest.raises(SourceError, match="more notes than any has"):
+        source.read(str(path))
+    # The headers twice at most, and no segment's notes again.
+    assert read[0] <= size + 4 * 56 * count + 4096
+
+
+@contextlib.contextmanager
+def count_of_bytes_read() -> Iterator[list[int]]:
+    from vdso.kernel.file import File
+
+    read = [0]
+    whole = File.__getitem__
+
+    def counted(self: File, where: slice) -> bytes:
+        data = whole(self, where)
+        read[0] += len(data)
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(File, "__getitem__", counted)
+        yield read
 
 
 def test_its_vector_is_decoded_by_its_own_width() -> None:
