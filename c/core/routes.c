@@ -15,6 +15,8 @@
 #include <cpuid.h>
 #endif
 
+#include "vsyscall.h"
+
 typedef int clock_function(int id, struct timespec *ts);
 typedef int day_function(struct timeval *tv, void *zone);
 typedef time_t time_function(time_t *seconds);
@@ -25,9 +27,9 @@ typedef ssize_t random_function(void *buffer, size_t size, unsigned int flags, v
 enum { WARM_CALLS = 4 };
 
 #ifdef __x86_64__
-#define VSYSCALL_GETTIMEOFDAY ((day_function *)0xffffffffff600000)
-#define VSYSCALL_TIME ((time_function *)0xffffffffff600400)
-#define VSYSCALL_GETCPU ((cpu_function *)0xffffffffff600800)
+#define VSYSCALL_GETTIMEOFDAY ((day_function *)VDSO_VSYSCALL_ADDRESS)
+#define VSYSCALL_TIME ((time_function *)(VDSO_VSYSCALL_ADDRESS + 0x400))
+#define VSYSCALL_GETCPU ((cpu_function *)(VDSO_VSYSCALL_ADDRESS + 0x800))
 
 static inline uint64_t rdtsc(void)
 {
@@ -329,13 +331,13 @@ void vdso_route_hypervisor(char ret[13])
 bool vdso_route_vsyscall(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
-	char line[512], execute;
+	char line[512];
 	bool found = false;
 
 	if (maps == NULL)
 		return false;
 	while (!found && fgets(line, sizeof(line), maps) != NULL)
-		found = strstr(line, "[vsyscall]") != NULL && sscanf(line, "%*s %*c%*c%c", &execute) == 1 && execute == 'x';
+		found = vdso_vsyscall_line(line);
 	fclose(maps);
 	return found;
 }
