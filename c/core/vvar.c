@@ -215,11 +215,12 @@ static void note(struct vdso_vvar_proof *proof, int64_t before, int64_t computed
 int vdso_vvar_prove_coarse(const struct vdso_vvar_clock *clock, vdso_vvar_function *function, unsigned id, int64_t offset_ns,
 			   uint64_t count, struct vdso_vvar_proof *proof)
 {
-	const unsigned char *base = clock->at + clock->layout.bases + id * 16u;
+	const unsigned char *base;
 	struct timespec said;
 
 	if (id >= VDSO_VVAR_BASES)
 		return -EINVAL;
+	base = clock->at + clock->layout.bases + id * 16u;
 	for (uint64_t i = 0; i < count; i++) {
 		uint32_t seq;
 		uint64_t sec, nsec;
@@ -243,11 +244,12 @@ int vdso_vvar_prove_fine(const struct vdso_vvar_clock *clock, vdso_vvar_function
 			 uint64_t samples, struct vdso_vvar_proof *proof)
 {
 	const struct vdso_vvar_layout *layout = &clock->layout;
-	const unsigned char *at = clock->at, *base = at + layout->bases + id * 16u;
+	const unsigned char *at = clock->at, *base;
 	struct timespec before, after;
 
 	if (id >= VDSO_VVAR_BASES)
 		return -EINVAL;
+	base = at + layout->bases + id * 16u;
 	for (uint64_t i = 0; i < samples; i++) {
 		uint64_t cycles, last, mask, delta, sec, nsec;
 		uint32_t seq, mult, shift;
