@@ -10,7 +10,7 @@
 
 PyDoc_STRVAR(observe_doc,
 	     "observe_calls()\n--\n\n"
-	     "Makes each call of the C library's that a vDSO could serve once, in a forked child. A list of (name, clock id or -1,\n"
+	     "Makes each call of the C library's that a vDSO could serve once in each of two forked children. A list of (name, clock id or -1,\n"
 	     "vdso, caller, system call): vdso is 1 when it entered the vDSO, 0 when not, -1 when that could not be seen; caller\n"
 	     "is CALLER_NOBODY when it stayed out of the kernel, -1 when it never came back; the system call is a name or None.\n\n"
 	     "OSError: no child to be had, or seccomp refused the filter.");
@@ -18,9 +18,13 @@ PyDoc_STRVAR(observe_doc,
 static PyObject *observe_calls(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
 	struct vdso_observed calls[VDSO_OBSERVED_MAX];
-	int count = vdso_observe(calls);
 	PyObject *ret;
+	int count;
 
+	/* The children are of the C library's fork, and know nothing of the interpreter. */
+	Py_BEGIN_ALLOW_THREADS
+	count = vdso_observe(calls);
+	Py_END_ALLOW_THREADS
 	if (count < 0)
 		return vdso_raise_errno(count);
 	ret = PyList_New(count);

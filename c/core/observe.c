@@ -20,12 +20,11 @@
 #include <unistd.h>
 
 #include "area.h"
+#include "vsyscall.h"
 
 #ifndef CLOCK_TAI
 #define CLOCK_TAI 11
 #endif
-#define VSYSCALL_START UINT64_C(0xffffffffff600000)
-#define VSYSCALL_SIZE 4096u
 #define PATIENCE_S 5 /* a call that does not come back by then never will */
 
 enum call {
@@ -153,7 +152,10 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	if (!in_image((uintptr_t)info->si_addr))
 		_exit(1);
 	child.now->vdso = 1;
-	siglongjmp(child.back, 1);
+	/* The call goes on, and ends as it would have: cut short, it would leave behind what its caller has in hand, such as
+	 * glibc's state for getrandom (from 2.41 on), without which its next call is another. */
+	if (mprotect((void *)child.begin, child.size, PROT_READ | PROT_EXEC) != 0)
+		_exit(1);
 }
 
 /* A system call, which was not made. */
@@ -166,7 +168,7 @@ static void on_syscall(int signal, siginfo_t *info, void *context)
 	if (child.now->caller == VDSO_CALLER_NOBODY) {
 		child.now->number = info->si_syscall;
 		child.now->caller = in_image(from)                              ? VDSO_CALLER_VDSO
-				    : from - VSYSCALL_START < VSYSCALL_SIZE ? VDSO_CALLER_VSYSCALL
+				    : from - VDSO_VSYSCALL_ADDRESS < VDSO_VSYSCALL_BYTES ? VDSO_CALLER_VSYSCALL
 									    : VDSO_CALLER_LIBRARY;
 	}
 	siglongjmp(child.back, 1);
@@ -204,7 +206,7 @@ static __attribute__((noinline)) void attempt(const struct plan *plan)
 		make(plan);
 }
 
-/* Each call once without the vDSO's permission to execute. */
+/* Each call once without the vDSO's permission to execute, which the fault gives back. */
 static void see_vdso(struct vdso_observed *ret)
 {
 	for (unsigned i = 0; i < PLANS; i++) {
@@ -239,7 +241,9 @@ struct report {
 	struct vdso_observed calls[VDSO_OBSERVED_MAX];
 };
 
-static void __attribute__((noreturn)) observe_in_child(struct report *report, const struct vdso_area *area)
+enum pass { PASS_VDSO, PASS_KERNEL };
+
+static void __attribute__((noreturn)) observe_in_child(struct report *report, const struct vdso_area *area, enum pass pass)
 {
 	sigset_t none;
 
@@ -254,9 +258,25 @@ static void __attribute__((noreturn)) observe_in_child(struct report *report, co
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	alarm(PATIENCE_S);
-	see_vdso(report->calls);
-	report->error = see_kernel(report->calls);
+	if (pass == PASS_VDSO)
+		see_vdso(report->calls);
+	else
+		report->error = see_kernel(report->calls);
 	_exit(0);
+}
+
+/* A child for each pass: what the first leaves behind in its C library is not the second's. */
+static int observe_pass(struct report *report, const struct vdso_area *area, enum pass pass)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		observe_in_child(report, area, pass);
+	if (pid < 0)
+		return -errno;
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return 0;
 }
 
 int vdso_observe(struct vdso_observed ret[VDSO_OBSERVED_MAX])
@@ -264,7 +284,6 @@ int vdso_observe(struct vdso_observed ret[VDSO_OBSERVED_MAX])
 	struct vdso_area area;
 	struct report *report;
 	int error = vdso_area_learn(&area);
-	pid_t pid;
 
 	if (error != 0)
 		return error;
@@ -274,12 +293,9 @@ int vdso_observe(struct vdso_observed ret[VDSO_OBSERVED_MAX])
 	report->error = 1;
 	for (unsigned i = 0; i < PLANS; i++)
 		report->calls[i] = (struct vdso_observed){plans[i].name, plans[i].clock, -1, -1, -1};
-	pid = fork();
-	if (pid == 0)
-		observe_in_child(report, &area);
-	error = pid < 0 ? -errno : 0;
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	error = observe_pass(report, &area, PASS_VDSO);
+	if (error == 0)
+		error = observe_pass(report, &area, PASS_KERNEL);
 	if (error == 0 && report->error < 0)
 		error = report->error;
 	memcpy(ret, report->calls, sizeof(report->calls));

@@ -1,7 +1,7 @@
 /*
- * The way that the C library takes to each clock, observed: a forked child makes each call and reports where it went. What
- * enters the kernel is caught by a seccomp filter, what enters the vDSO by taking the execute permission off it, so nothing
- * is concluded from versions or symbols.
+ * The way that the C library takes to each clock, observed: two forked children make each call and report where it went. In
+ * one, what enters the vDSO is caught by taking the execute permission off it; in the other, what enters the kernel by a
+ * seccomp filter. So nothing is concluded from versions or symbols.
  */
 #ifndef VDSO_CORE_OBSERVE_H
 #define VDSO_CORE_OBSERVE_H
@@ -30,7 +30,7 @@ struct vdso_observed {
 const char *vdso_observed_name(int number);
 
 /*
- * Makes every call once in a child and fills `ret`; returns how many, or a negative errno: the child could not be
+ * Makes every call once in each child and fills `ret`; returns how many, or a negative errno: the child could not be
  * started, or seccomp refused the filter. `vdso` is -1 throughout where the vDSO's pages are sealed, and 0 where there is
  * no vDSO.
  */

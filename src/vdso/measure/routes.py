@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from vdso import _core
 from vdso.errors import SeccompRefused, VdsoError
+from vdso.kernel import process
 from vdso.kernel.clocks import clock_name
 
 # What was seen, in words.
 ROUTES = {
     "vdso": "the vDSO",
     "vdso-syscall": "the vDSO, which makes the system call",
+    "vdso-then-syscall": "the vDSO, then a system call by the C library",
     "syscall": "system call",
     "vsyscall": "the vsyscall page",
     "library": "the C library itself, neither vDSO nor kernel",
@@ -61,6 +63,8 @@ def classify(vdso: int, caller: int) -> str:
     """The key of ROUTES for what c/core/observe.c reports of a call."""
     if caller == _core.CALLER_NOBODY:
         return {1: "vdso", 0: "library"}.get(vdso, "user")
+    if caller == _core.CALLER_LIBRARY and vdso == 1:
+        return "vdso-then-syscall"
     return {
         _core.CALLER_LIBRARY: "syscall",
         _core.CALLER_VDSO: "vdso-syscall",
@@ -78,6 +82,8 @@ def observe() -> Routes:
             "in a container: --security-opt seccomp=unconfined",
         ) from error
     except OSError as error:
+        if not process.proc_mounted():
+            raise VdsoError(process.NOT_MOUNTED) from None
         raise VdsoError(f"no child to observe calls in: {(error.strerror or str(error)).lower()}") from error
     return Routes(
         library(),

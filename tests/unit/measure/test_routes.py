@@ -1,6 +1,9 @@
 """Routes to the clocks: what is made of an observation, and what this machine's C library does."""
 
 import os
+import sys
+import threading
+import time
 
 import pytest
 
@@ -16,7 +19,8 @@ from vdso.measure import routes
         (-1, _core.CALLER_NOBODY, "user"),
         (1, _core.CALLER_VDSO, "vdso-syscall"),
         (0, _core.CALLER_LIBRARY, "syscall"),
-        (1, _core.CALLER_LIBRARY, "syscall"),
+        (1, _core.CALLER_LIBRARY, "vdso-then-syscall"),
+        (-1, _core.CALLER_LIBRARY, "syscall"),
         (0, _core.CALLER_VSYSCALL, "vsyscall"),
         (-1, -1, "unknown"),
     ],
@@ -38,6 +42,36 @@ def test_this_c_library() -> None:
         assert call.syscall == "clock_gettime"
     for call in found.calls:
         assert (call.syscall is None) == (call.route in ("vdso", "library", "user"))
+
+
+def test_other_threads_go_on_meanwhile() -> None:
+    """The children take some ms, and nobody else has to wait for them."""
+    running = threading.Event()
+    end = threading.Event()
+    turns: list[float] = []
+
+    def turn() -> None:
+        while not end.is_set():
+            turns.append(time.monotonic())
+            running.set()
+            time.sleep(0)
+
+    # Nobody is made to give way: the other thread only runs while this one has let go by itself.
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=turn)
+    thread.start()
+    try:
+        running.wait(10)
+        sys.setswitchinterval(10)
+        start = time.monotonic()
+        _core.observe_calls()
+        stop = time.monotonic()
+        during = sum(start < at < stop for at in tuple(turns))
+    finally:
+        sys.setswitchinterval(interval)
+        end.set()
+        thread.join()
+    assert during > 0
 
 
 def restrictions() -> list[str]:
