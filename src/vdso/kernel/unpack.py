@@ -9,7 +9,7 @@ unpacks to.
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from vdso.errors import SourceError
+from vdso.errors import SourceError, TooMuch
 
 # By the bytes that a stream begins with. The last is here to be named.
 MAGICS = {
@@ -25,6 +25,8 @@ MAGIC_BYTES_MAX = 6
 CHUNK_BYTES = 1 << 20
 # The largest kernel known, everything built in, has some 300 MiB.
 UNPACKED_BYTES_MAX = 512 << 20
+# And packed none has more than a tenth. Some formats have blocks of nothing, without an end.
+PACKED_BYTES_MAX = 512 << 20
 DICTIONARY_BYTES_MAX = 192 << 20  # xz counts what it needs besides
 ZSTD_PIECE_BYTES = 1 << 10
 LZ4_BLOCK_BYTES = 8 << 20  # of the legacy format, lib/decompress_unlz4.c
@@ -48,10 +50,35 @@ def format_of(start: bytes) -> str | None:
     return next((name for magic, name in MAGICS.items() if start.startswith(magic)), None)
 
 
-def unpack(name: str, packed: Chunks) -> Chunks:
-    """The unpacked stream. Raises SourceError: damaged, cut off, longer than any kernel, or no way to read
-    it.
+class Budget:
+    """How many bytes a search may read and how many it may unpack, over all the places that it tries."""
+
+    def __init__(self) -> None:
+        self.packed = PACKED_BYTES_MAX
+        self.unpacked = UNPACKED_BYTES_MAX
+
+    def reading(self, chunks: Chunks) -> Chunks:
+        """The same chunks. Raises TooMuch."""
+        for chunk in chunks:
+            self.packed -= len(chunk)
+            if self.packed < 0:
+                raise TooMuch(f"more than {PACKED_BYTES_MAX >> 20} MiB of packed data, which is no kernel")
+            yield chunk
+
+    def unpacking(self, chunks: Chunks) -> Chunks:
+        """The same chunks. Raises TooMuch."""
+        for chunk in chunks:
+            self.unpacked -= len(chunk)
+            if self.unpacked < 0:
+                raise TooMuch(f"unpacks to more than {UNPACKED_BYTES_MAX >> 20} MiB, which is no kernel")
+            yield chunk
+
+
+def unpack(name: str, packed: Chunks, budget: Budget | None = None) -> Chunks:
+    """The unpacked stream. Raises SourceError: damaged, cut off, no way to read it; TooMuch: beyond the
+    budget, which without one is that of the largest kernel.
     """
+    budget = Budget() if budget is None else budget
     ways: dict[str, Callable[[Chunks], Chunks]] = {
         "gzip": _gzip,
         "xz": _xz,
@@ -62,12 +89,7 @@ def unpack(name: str, packed: Chunks) -> Chunks:
     }
     if name not in ways:
         raise SourceError(f"compressed by {name}, which is not read", "unpack it first")
-    size = 0
-    for chunk in ways[name](packed):
-        size += len(chunk)
-        if size > UNPACKED_BYTES_MAX:
-            raise SourceError(f"unpacks to more than {UNPACKED_BYTES_MAX >> 20} MiB, which is no kernel")
-        yield chunk
+    yield from budget.unpacking(ways[name](budget.reading(packed)))
 
 
 def _cut_off(name: str) -> SourceError:

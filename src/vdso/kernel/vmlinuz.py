@@ -10,7 +10,7 @@ drivers/firmware/efi/libstub/zboot).
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vdso.errors import BadImage, SourceError
+from vdso.errors import BadImage, SourceError, TooMuch
 from vdso.kernel import elf, unpack
 from vdso.kernel.file import File
 from vdso.kernel.image import PAGE_BYTES, Image
@@ -125,10 +125,10 @@ def _size(page: bytes) -> int:
     return size if size <= IMAGE_BYTES_MAX else 0
 
 
-def _in_payload(file: File, payload: Payload) -> tuple[Image, ...]:
+def _in_payload(file: File, payload: Payload, budget: unpack.Budget | None = None) -> tuple[Image, ...]:
     chunks = file.chunks(payload.start, payload.start + payload.size)
     if payload.packing is not None:
-        chunks = unpack.unpack(payload.packing, chunks)
+        chunks = unpack.unpack(payload.packing, chunks, budget)
     return tuple(scan(chunks))
 
 
@@ -138,9 +138,13 @@ def _searched(file: File) -> tuple[Image, ...]:
     places = sorted(
         (at, name) for magic, name in unpack.MAGICS.items() if name != "lzo" for at in _places(start, magic)
     )
+    budget = unpack.Budget()
     for at, name in places[:TRIES_MAX]:
         try:
-            found = _in_payload(file, Payload(at, len(file) - at, name))
+            found = _in_payload(file, Payload(at, len(file) - at, name), budget)
+        except TooMuch:
+            # What comes next would be the same again: as many times the budget as there are places.
+            raise
         except SourceError:
             continue
         if found:

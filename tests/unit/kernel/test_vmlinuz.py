@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import elves
 import kernels
@@ -198,6 +199,40 @@ def test_a_bomb_is_put_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert error is not None
         assert "no kernel" in error.message
         assert seen <= 20 << 20
+
+
+@pytest.mark.parametrize("packing", ["gzip", "xz", "zstd"])
+def test_a_bomb_at_each_of_many_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str) -> None:
+    """All tries have one limit together, and the first that exceeds it is the last."""
+    monkeypatch.setattr(unpack, "UNPACKED_BYTES_MAX", 20 << 20)
+    seen: list[int] = []
+    whole = unpack.unpack
+
+    def counted(*words: Any) -> Iterator[bytes]:
+        seen.append(0)
+        for chunk in whole(*words):
+            seen[-1] += len(chunk)
+            yield chunk
+
+    monkeypatch.setattr(unpack, "unpack", counted)
+    one = zeros(packing, 9 << 20)
+    path = tmp_path / "bomb"
+    path.write_bytes(b"\0" * 1000 + one * 30)
+    with pytest.raises(SourceError, match="unpacks to more than 20 MiB, which is no kernel"):
+        source.read(str(path))
+    assert sum(seen) <= 20 << 20
+    assert len(seen) < 10  # some formats have the beginning of another in them
+
+
+def test_blocks_of_nothing_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros behind zstd's magic are blocks of no bytes, as many as there are zeros."""
+    monkeypatch.setattr(unpack, "PACKED_BYTES_MAX", 4 << 20)
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(b"\0" * 100 + b"\x28\xb5\x2f\xfd\x00\x58" + bytes(3))
+        file.truncate(2 << 30)
+    with File(str(path)) as file, pytest.raises(SourceError, match="4 MiB of packed data"):
+        vmlinuz.images(file)
 
 
 MEMORY = """
