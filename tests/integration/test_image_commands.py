@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -226,7 +227,7 @@ def test_a_32_bit_process(vdso: str, start: Start, open_directory: Path, tmp_pat
         lacking(f"no 32-bit programs can be built here (Debian: gcc-multilib): {done.stderr[:200]}")
     child = start([program])
     # Until its exec is over: its vector is another then.
-    while auxv.bits(child.pid) != 32:
+    while not os.path.samefile(f"/proc/{child.pid}/exe", program):
         pass
     vector = auxv.read(child.pid)
     assert vector[auxv.AT_PAGESZ] == 4096
@@ -509,6 +510,28 @@ def test_diff_of_what_cannot_be_compared(vdso: str, tmp_path: Path) -> None:
     assert "no image for x86-64" in said
     assert "1 arm64, 2 arm" in said
     assert finish([vdso, "diff", "self", path, "--image", "2"]).returncode == 1
+
+
+def test_disasm_of_a_process_that_has_gone_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its pages are called is known by the mappings that its image was read with."""
+    from vdso.commands import disasm
+
+    child = start(["sleep", "60"])
+    whole = sources.read
+
+    def read(word: str | None = None) -> sources.Source:
+        found = whole(word)
+        child.kill()
+        child.wait()
+        return found
+
+    monkeypatch.setattr(sources, "read", read)
+    while not os.path.samefile(f"/proc/{child.pid}/exe", shutil.which("sleep") or ""):
+        pass
+    assert disasm.main([str(child.pid), "__vdso_time"]) == 0
+    assert "<[vvar" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["dump", "disasm", "diff"])

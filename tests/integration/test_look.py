@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import elves
 import pytest
-from harness import Programs, Start, finish, want
+from harness import SOURCES, Programs, Start, finish, want
 
 JSON = ("look", "--json")
 CALLS = {"clock_gettime", "gettimeofday", "time", "clock_getres", "sched_getcpu", "getrandom"}
@@ -75,6 +76,81 @@ def test_routes_are_those_that_strace_sees(vdso: str, programs: Programs) -> Non
     assert {label: said[label] for label in entered} == entered
     assert {label.split()[0] for label in entered} == CALLS
     assert True in entered.values()
+
+
+def test_a_library_that_keeps_a_state_for_its_calls(vdso: str, tmp_path: Path) -> None:
+    """Each pass has the C library as it was: a call that was cut short would leave its state taken."""
+    library = tmp_path / "reserving.so"
+    done = finish(["gcc", "-O1", "-shared", "-fPIC", SOURCES / "reserving.c", "-o", library])
+    assert done.returncode == 0, done.stderr
+    done = finish([vdso, *JSON], env={**os.environ, "LD_PRELOAD": str(library)})
+    assert (done.returncode, done.stderr) == (0, "")
+    calls = {call["call"]: call for call in json.loads(done.stdout)["routes"]["calls"]}
+    assert (calls["getrandom"]["route"], calls["getrandom"]["syscall"]) == ("vdso", None)
+
+
+@pytest.fixture(scope="module")
+def cores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A core as gdb writes it, and one that was put together."""
+    directory = tmp_path_factory.mktemp("cores")
+    made = directory / "made"
+    made.write_bytes(elves.core(bytes(elves.build())))
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        done = finish([want("gcore", "gdb"), "-o", directory / "gdb", process.pid])
+        assert done.returncode == 0, done.stderr
+    finally:
+        process.kill()
+        process.wait()
+    return {"made": made, "gdb": directory / f"gdb.{process.pid}"}
+
+
+@pytest.mark.parametrize("whose", ["made", "gdb"])
+def test_a_core(vdso: str, cores: dict[str, Path], whose: str) -> None:
+    """Its image was found by the auxiliary vector that the core holds."""
+    done = finish([vdso, "look", cores[whose]])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SONAME" in done.stdout
+    assert "found by" not in done.stdout
+    document = look(vdso, "look", cores[whose], "--json")
+    assert document["sysinfo_ehdr"] == document["images"][0]["address"] is not None
+    assert document["pages"] is None
+
+
+def test_a_process_has_one_image(vdso: str, start: Start) -> None:
+    process = start(["sleep", "60"])
+    for word in ("self", str(process.pid)):
+        assert "has no image 2" in refused(vdso, "look", word, "--image", "2")
+        assert look(vdso, "look", word, "--image", "1", "--json")["images"]
+    assert "this process has no image 0" in refused(vdso, "look", "--image", "0")
+
+
+def test_the_names_of_files(vdso: str, tmp_path: Path) -> None:
+    """What a terminal would obey is shown as what it is, and the same in JSON of look and of diff."""
+    name = os.fsencode(tmp_path) + b"/\x1b[31m\n\xff.so"
+    Path(os.fsdecode(name)).write_bytes(bytes(elves.build()))
+    shown = f"{tmp_path}/\\x1b[31m\\n\\xff.so"
+    done = finish([vdso, "look", os.fsdecode(name)])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == shown
+    assert look(vdso, "look", os.fsdecode(name), "--json")["source"] == shown
+    difference = json.loads(finish([vdso, "diff", os.fsdecode(name), "self", "--json"]).stdout)
+    assert difference["a"] == shown
+    assert "no image 7" in refused(vdso, "look", os.fsdecode(name), "--image", "7")
+    assert shown in refused(vdso, "look", os.fsdecode(name), "--image", "7")
+    for words in (
+        ["look", os.fsdecode(name) + "x"],
+        ["dump", "-o", os.fsdecode(name) + "/x"],
+        ["bench", "--compare", os.fsdecode(name)],
+        ["bench", "--save", os.fsdecode(name) + "/x"],
+        ["disasm", "self", os.fsdecode(name)],
+        [os.fsdecode(name)],
+    ):
+        done = finish([vdso, *words])
+        assert done.returncode in (1, 2)
+        assert shown in done.stderr
+        assert "\x1b" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
 
 
 def test_another_process(vdso: str, start: Start) -> None:

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from vdso.commands.output import styled
 from vdso.commands.parser import Parser
 from vdso.errors import SourceError
+from vdso.kernel.clocks import PREFIXES
 from vdso.kernel.image import Image
 from vdso.kernel.instructions import Block, Instruction
 from vdso.kernel.maps import Mapping
@@ -20,7 +21,8 @@ Shows the assembly of a vDSO image: one function's, or all of it. Calls and jump
 go; accesses to the kernel's data pages show which page, where SOURCE is a process, else how far before the
 image.
 
-  SOURCE      nothing: this process; a PID; an ELF file; a core file; a kernel image (vmlinuz, vmlinux)
+  SOURCE      nothing or self: this process; a PID; an ELF file; a core file; a kernel image (vmlinuz,
+              vmlinux)
   FUNCTION    such as __vdso_time, time or clock_gettime; any of its names
   --image N   the Nth image of a file that holds several
 
@@ -35,7 +37,6 @@ exit status:
   here; 2 usage
 """
 
-PREFIXES = ("__vdso_", "__kernel_")
 BYTES_COLUMN_MAX = 10
 COLUMN_INSTRUCTIONS = 5000
 NAMES_SHOWN = 12
@@ -51,7 +52,7 @@ def main(words: list[str]) -> int:
     options = parser.read(words)
     if options is None:
         return 0
-    from vdso.kernel import instructions, maps
+    from vdso.kernel import instructions
     from vdso.kernel import source as sources
 
     word, function = told_apart(options.source, options.function)
@@ -62,7 +63,8 @@ def main(words: list[str]) -> int:
         blocks = [find(blocks, image, function)]
     elif not blocks:
         raise SourceError(f"{source.name}: no code that has a name")
-    mappings = maps.read(source.pid) if source.kind == "process" else []
+    # As they were when the image was read: by now the process may execute another program, or have ended.
+    mappings = list(source.mappings)
     name = instructions.names(image)
     # The first block is begun before anything is printed: the machine may have no disassembler.
     decoded = ((block, instructions.decode(image, block)) for block in blocks)

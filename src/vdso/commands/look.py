@@ -7,6 +7,7 @@ import sys
 
 from vdso.commands.output import bold, print_json
 from vdso.commands.parser import Parser
+from vdso.kernel.file import shown
 from vdso.kernel.image import Function, Image
 from vdso.measure import routes
 from vdso.measure.look import KERNEL_NAME, Look, look_at_file, look_at_process
@@ -18,11 +19,12 @@ usage: vdso look [SOURCE] [--image N] [--json]
 Shows the vDSO image: where it is, what it says of itself, its functions, the data pages before it, the
 vsyscall page, which way the C library takes to each clock, and whether ASLR moves it.
 
-  SOURCE       nothing: this process; a PID; an ELF file; a core file; a kernel image (vmlinuz, vmlinux)
+  SOURCE       nothing or self: this process; a PID; an ELF file; a core file; a kernel image (vmlinuz,
+               vmlinux)
   --image N    only the Nth image of a file that holds several
   --json       for programs; docs/look.md has the fields
 
-The C library's routes are observed: a child makes each call, and what reaches the kernel or the vDSO is
+The C library's routes are observed: children make each call, and what reaches the kernel or the vDSO is
 seen. ASLR is measured over 200 executions of a small program.
 
 example:
@@ -56,14 +58,15 @@ def main(words: list[str]) -> int:
 
 def look(source: str | None, number: int | None) -> Look:
     """What SOURCE has. Raises SourceError."""
+    from vdso.kernel import process
     from vdso.kernel import source as sources
 
-    if source is None or source == sources.SELF:
-        return look_at_process()
-    if sources.is_pid(source):
-        return look_at_process(int(source))
-    images = sources.from_file(source)
-    return look_at_file(source, images if number is None else (sources.pick(images, number),))
+    if source is None or source == sources.SELF or sources.is_pid(source):
+        pid = None if source is None or source == sources.SELF else int(source)
+        if number is not None:
+            sources.pick((sources.from_process(pid),), number, process.named(pid))
+        return look_at_process(pid)
+    return look_at_file(sources.read_file(source), number)
 
 
 # ---- what people read ----
@@ -78,7 +81,7 @@ def lines(found: Look) -> list[str]:
     if found.pages is not None:
         text += page_lines(found)
     if found.routes is not None:
-        text += ["", bold(f"{found.routes.library}: where each call goes, observed in a child")]
+        text += ["", bold(f"{found.routes.library}: where each call goes, observed in children")]
         width = max(len(route.label) for route in found.routes.calls)
         for route in found.routes.calls:
             entered = f" ({route.syscall})" if route.syscall else ""
@@ -100,8 +103,8 @@ def image_lines(image: Image, found: Look) -> list[str]:
     else:
         text.append(fact("size", f"{image.size_bytes} bytes, {image.size_pages} pages"))
     if found.origin is not None and found.origin != KERNEL_NAME:
-        text.append(fact("origin", f"not the kernel's: {found.origin or 'a mapping without a name'}"))
-    if image.address is not None and found.sysinfo_ehdr is None:
+        text.append(fact("origin", f"not the kernel's: {shown(found.origin) or 'a mapping without a name'}"))
+    if found.pages is not None and found.sysinfo_ehdr is None:
         text.append(fact("found by", "nobody: the auxiliary vector has no AT_SYSINFO_EHDR"))
     text.append(fact("SONAME", image.soname or "none"))
     text.append(fact("build id", image.build_id or "none"))
@@ -144,7 +147,7 @@ def page_lines(found: Look) -> list[str]:
     text = ["", bold("before the image")]
     for page in found.pages or ():
         pages = f"{page.size} bytes, {page.size // 4096} pages"
-        text.append(f"  {page.name or 'no name':<13}  {page.start:#x}, {pages}, {page.permissions}")
+        text.append(f"  {shown(page.name) or 'no name':<13}  {page.start:#x}, {pages}, {page.permissions}")
     if not found.pages:
         text.append("  nothing")
     vsyscall = found.vsyscall

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vdso.errors import OutputRefused
+from vdso.kernel.file import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +68,7 @@ def write_file(path: str, data: bytes | str) -> None:
         raise
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise OutputRefused(f"{path} cannot be written: {reason}") from None
+        raise OutputRefused(f"{shown(path)} cannot be written: {reason}") from None
 
 
 def _write_file(path: str, data: bytes) -> None:

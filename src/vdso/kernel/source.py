@@ -19,8 +19,8 @@ class Source:
     """What was named, and the images in it, at least one.
 
     `kind`: "process", "file", "core" or "kernel". `name`: "this process", "process 12", or the file's path.
-    `pid`: of a process that is not this one. `release`: what a kernel image says of itself, where it says
-    so.
+    `pid`: of a process that is not this one; `mappings`: a process's, as they were when its image was read.
+    `release`: what a kernel image says of itself, where it says so.
     """
 
     kind: str
@@ -28,6 +28,7 @@ class Source:
     images: tuple[Image, ...] = field(repr=False)
     pid: int | None = None
     release: str | None = None
+    mappings: tuple[maps.Mapping, ...] = field(default=(), repr=False)
 
 
 def read(word: str | None = None) -> Source:
@@ -38,7 +39,7 @@ def read(word: str | None = None) -> Source:
     """
     if word is None or word == SELF or is_pid(word):
         pid = None if word is None or word == SELF else int(word)
-        return Source("process", process.named(pid), (from_process(pid),), pid)
+        return read_process(pid)
     return read_file(word)
 
 
@@ -54,10 +55,18 @@ def is_pid(word: str) -> bool:
 
 def from_process(pid: int | None = None) -> Image:
     """The image that AT_SYSINFO_EHDR leads to, as it is mapped. Raises SourceError."""
+    return read_process(pid).images[0]
+
+
+def read_process(pid: int | None = None) -> Source:
+    """The same with the mappings that it was found by, of one program also where the process executes
+    another meanwhile. Raises SourceError.
+    """
     for _ in range(EXEC_TRIES):
         vector = auxv.read(pid)
         try:
-            return _from_process(pid, vector.get(auxv.AT_SYSINFO_EHDR))
+            image, mappings = _from_process(pid, vector.get(auxv.AT_SYSINFO_EHDR))
+            return Source("process", process.named(pid), (image,), pid, mappings=tuple(mappings))
         except SourceError:
             # In the middle of an exec the vector is empty, or by now another program's.
             if vector and auxv.read(pid) == vector:
@@ -66,7 +75,7 @@ def from_process(pid: int | None = None) -> Image:
     raise SourceError(f"{process.named(pid)} executes one program after another")
 
 
-def _from_process(pid: int | None, address: int | None) -> Image:
+def _from_process(pid: int | None, address: int | None) -> tuple[Image, list[maps.Mapping]]:
     name = process.named(pid)
     mappings = maps.read(pid)
     if address is None or maps.find(mappings, address) is None:
@@ -80,7 +89,7 @@ def _from_process(pid: int | None, address: int | None) -> Image:
         raise SourceError(f"{name}: AT_SYSINFO_EHDR leads to {size} bytes, and no image has so many")
     data = process.read_memory(pid, address, size)
     try:
-        return Image.from_bytes(data, address=address, pid=pid)
+        return Image.from_bytes(data, address=address, pid=pid), mappings
     except BadImage as error:
         raise SourceError(f"{name}: {error.message}", error.hint) from None
 

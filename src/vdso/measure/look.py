@@ -9,6 +9,7 @@ from vdso import _core
 from vdso.errors import VdsoError
 from vdso.kernel import auxv, maps
 from vdso.kernel.image import Image
+from vdso.kernel.source import Source, pick, read_process
 from vdso.kernel.vsyscall import Vsyscall
 from vdso.kernel.vsyscall import of as vsyscall_of
 from vdso.measure import placement, routes
@@ -44,7 +45,8 @@ class Look:
 
     `pages`, `vsyscall`, `routes` and `aslr` are None where `source` is a file, and where `unknown` says
     why. `origin`: the name of the mapping that holds the image, "[vdso]" when it is the kernel's own.
-    `sysinfo_ehdr`: the address in the auxiliary vector, by which alone programs find an image; None without.
+    `sysinfo_ehdr`: the address in the auxiliary vector, by which alone programs find an image, also of a
+    core; None without.
     """
 
     source: str
@@ -59,9 +61,12 @@ class Look:
     unknown: tuple[Unknown, ...] = field(default=())
 
 
-def look_at_file(source: str, images: tuple[Image, ...]) -> Look:
-    """The images of a file; a file has nothing else."""
-    return Look(source, images)
+def look_at_file(source: Source, number: int | None = None) -> Look:
+    """The images of a file, or the one of that number; a file has nothing else. Raises SourceError."""
+    images = source.images if number is None else (pick(source.images, number, source.name),)
+    # A core's image was found by it.
+    told = images[0].address if source.kind == "core" else None
+    return Look(source.name, images, sysinfo_ehdr=told)
 
 
 def look_at_process(pid: int | None = None, *, execs: int = EXECS) -> Look:
@@ -69,8 +74,8 @@ def look_at_process(pid: int | None = None, *, execs: int = EXECS) -> Look:
 
     Raises SourceError: no such process, not ours to look into, a kernel thread, a zombie, no vDSO.
     """
-    image = Image.from_process(pid)
-    mappings = maps.read(pid)
+    source = read_process(pid)
+    (image,), mappings = source.images, list(source.mappings)
     own = maps.find(mappings, image.address or 0)
     unknown: list[Unknown] = []
     seen: Routes | None = None
