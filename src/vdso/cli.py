@@ -5,7 +5,7 @@ Parsed by hand, and without imports: argparse alone takes a quarter of the time 
 
 import sys
 
-from vdso.errors import UsageError, VdsoError
+from vdso.errors import ExtraMissing, UsageError, VdsoError
 
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
@@ -29,6 +29,9 @@ COMMANDS = {
     "rm": "take a page away",
 }
 
+# What pyproject.toml says that vdso depends on, as it is imported.
+REQUIRED = ("capstone", "lz4", "rich", "zstandard")
+
 HELP = f"""\
 usage: vdso COMMAND ...
 
@@ -44,13 +47,20 @@ commands:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line (without the program's name) and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else ""
     try:
-        code = dispatch(sys.argv[1:] if arguments is None else arguments)
+        code = dispatch(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except VdsoError as error:
         report(error)
+        if sys.stdout is not None and command != "run":
+            try:
+                sys.stdout.flush()
+            except OSError:
+                silence()
         return error.exit_code
     except KeyboardInterrupt:
         # By the signal itself, so that a shell's loop around us ends too.
@@ -61,24 +71,45 @@ def main(arguments: list[str] | None = None) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone. The interpreter's own flush at exit must not find it out again.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read our output has gone.
+        silence()
         return 141
     except OSError as error:
-        # No descriptor, memory or process to be had: nothing that vdso has a word for.
+        # Our own output cannot be written, or no descriptor, memory or process is to be had: nothing that
+        # vdso has a word for.
         report(VdsoError(str(error.strerror or error).lower()))
-        return VdsoError.exit_code
+        if command == "run":  # whose 1 would be COMMAND's
+            return VdsoError.exit_code
+        silence()
+        return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in REQUIRED:
+            raise
+        missing = ExtraMissing(f"{package}, which vdso needs, is not installed", f"pip install {package}")
+        report(missing)
+        return missing.exit_code
+
+
+def silence() -> None:
+    """Lets go of standard output: the interpreter's own flush at exit must not fail once more."""
+    import os
+
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
 
 
 def report(error: VdsoError) -> None:
     """Prints the error and its hint on the standard error stream."""
     if sys.stderr is None:  # closed by the caller
         return
-    # A file name may hold bytes that are no text: they are shown as what they are.
-    text = f"vdso: {error.message}\n" + (f"  {error.hint}\n" if error.hint else "")
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode())
+    # What is named in it may hold anything: bytes that are no text, ends of lines, what a terminal obeys.
+    from vdso.kernel.file import shown
+
+    text = f"vdso: {shown(error.message)}\n" + (f"  {shown(error.hint)}\n" if error.hint else "")
+    # Where the stream's encoding lacks a character, it replaces that by itself.
+    sys.stderr.write(text)
     sys.stderr.flush()
 
 

@@ -109,8 +109,14 @@ class BadImage(SourceError):
     """Bytes that are no vDSO image, or whose offsets and counts lie. The message does not name the file."""
 
 
+class TooMuch(SourceError):
+    """Bytes that would take more time or memory than anything real does."""
+
+
 class ExtraMissing(VdsoError):
-    """A library that an optional part of vdso needs, and that is not installed."""
+    """A library that a part of vdso needs, and that is not installed."""
+
+    exit_code = 1
 
     exit_code = 1
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from vdso.commands.output import print_json, styled
 from vdso.commands.parser import Parser
-from vdso.errors import SourceError
+from vdso.errors import OutputRefused, SourceError
 from vdso.kernel.comparison import Change, Comparison
 from vdso.kernel.image import Image
 from vdso.kernel.source import Source
@@ -60,19 +60,27 @@ def main(words: list[str]) -> int:
         raise
     alone = [pair for pair in pairs if None in pair]
     same = not alone and all(comparison.same for comparison in found)
-    if options.json:
-        print_json(
-            {
-                "a": a.name,
-                "b": b.name,
-                "same": same,
-                "images": found,
-                "only_a": [one for one, other in pairs if other is None],
-                "only_b": [other for one, other in pairs if one is None],
-            }
-        )
-    else:
-        sys.stdout.write("\n".join(lines(a, b, found, alone)) + "\n")
+    try:
+        if options.json:
+            print_json(
+                {
+                    "a": a.name,
+                    "b": b.name,
+                    "same": same,
+                    "images": found,
+                    "only_a": [one for one, other in pairs if other is None],
+                    "only_b": [other for one, other in pairs if one is None],
+                }
+            )
+        else:
+            sys.stdout.write("\n".join(lines(a, b, found, alone)) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        refused = OutputRefused(f"standard output cannot be written: {str(error.strerror or error).lower()}")
+        refused.exit_code = TROUBLE
+        raise refused from None
     return 0 if same else 1
 
 

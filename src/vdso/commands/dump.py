@@ -4,16 +4,17 @@ import sys
 
 from vdso.commands.output import write_file
 from vdso.commands.parser import Parser
-from vdso.errors import UsageError
+from vdso.errors import OutputRefused, UsageError
 
 HELP = """\
 usage: vdso dump [SOURCE] -o FILE [--image N]
 
 Writes the bytes of a vDSO image: of a process exactly what is mapped, of a file exactly what it holds.
 
-  SOURCE              nothing: this process; a PID; an ELF file; a core file; a kernel image (vmlinuz,
-  vmlinux) -o, --output FILE   where to; - is standard output. A file is written whole or not at all --image
-  N           the Nth image of a file that holds several
+  SOURCE              nothing or self: this process; a PID; an ELF file; a core file; a kernel image
+                      (vmlinuz, vmlinux)
+  -o, --output FILE   where to; - is standard output. A file is written whole or not at all
+  --image N           the Nth image of a file that holds several
 
 example:
   vdso dump -o vdso.so && objdump -d vdso.so
@@ -33,8 +34,11 @@ def main(words: list[str]) -> int:
     options = parser.read(words)
     if options is None:
         return 0
-    if options.output == "-" and sys.stdout.isatty():
-        raise UsageError("an image is no text for a terminal", "-o FILE, or a pipe")
+    if options.output == "-":
+        if sys.__stdout__ is None:
+            raise OutputRefused("standard output is closed")
+        if sys.stdout.isatty():
+            raise UsageError("an image is no text for a terminal", "-o FILE, or a pipe")
     from vdso.kernel import source as sources
 
     source = sources.read(options.source)

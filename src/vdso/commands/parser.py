@@ -4,9 +4,13 @@
 """
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from vdso.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,6 +23,10 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         return self.help_text
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        # argparse's own takes no notice of an output that is full.
+        (sys.stdout if file is None else file).write(self.help_text)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help shows how")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vdso.errors import BadImage, SourceError
+from vdso.errors import BadImage, ExtraMissing, SourceError
 from vdso.kernel.image import Function, Image
 
 # capstone's architecture and modes, by their names: importing it takes a tenth of a second.
@@ -35,7 +35,8 @@ OVERLAP_MAX = 4
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """One instruction. `branch`: where it goes; `reference`: what it reads or takes the address of, where the
-    instruction alone tells. Bytes that are none have the mnemonic ".byte"."""
+    instruction alone tells. Bytes that are none have the mnemonic ".byte".
+    """
 
     value: int
     data: bytes
@@ -52,8 +53,8 @@ class Instruction:
 @dataclass(frozen=True, slots=True)
 class Block:
     """A stretch of code, `size` bytes from `value`, with the exported functions that it is: none for code
-    that only the
-    image itself calls."""
+    that only the image itself calls.
+    """
 
     value: int
     size: int
@@ -68,8 +69,12 @@ def decode(image: Image, block: Block) -> Iterator[Instruction]:
 
 
 def _decode(machine: str, data: bytes, value: int, thumb: bool) -> Iterator[Instruction]:
-    import capstone
-
+    try:
+        import capstone
+    except ImportError:
+        raise ExtraMissing(
+            "the assembly takes capstone, which is not installed", "pip install capstone"
+        ) from None
     # Here and not with the first instruction: who asks is told at once.
     return _decoded(capstone, _engine(capstone, machine, thumb), machine, data, value)
 

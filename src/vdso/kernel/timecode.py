@@ -57,10 +57,11 @@ def read_time(code: bytes, start: int) -> Times:
 
 def references(code: bytes, start: int) -> References:
     """All that a function names. Bytes that are no instruction end it."""
+    instructions = _instructions(code[:CODE_BYTES_MAX], start)
     from capstone import x86
 
     addresses, numbers = set(), set()
-    for instruction in _instructions(code[:CODE_BYTES_MAX], start):
+    for instruction in instructions:
         for operand in instruction.operands:
             if operand.type == x86.X86_OP_IMM:
                 numbers.add(operand.imm)
@@ -72,8 +73,12 @@ def references(code: bytes, start: int) -> References:
 
 
 def _instructions(code: bytes, start: int) -> Any:
-    import capstone
-
+    try:
+        import capstone
+    except ImportError:
+        raise VvarUnproven(
+            "reading code takes capstone, which is not installed", "pip install capstone"
+        ) from None
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     engine.detail = True
     return engine.disasm(code, start)
@@ -87,12 +92,11 @@ class _Walk:
     """One way through the code. Registers hold numbers, values loaded, or (absent) what is not known."""
 
     def __init__(self, code: bytes, start: int, *, in_namespace: bool) -> None:
+        instructions = _instructions(code[:CODE_BYTES_MAX], start)
         from capstone import x86
 
         self.x86 = x86
-        self.code = {
-            instruction.address: instruction for instruction in _instructions(code[:CODE_BYTES_MAX], start)
-        }
+        self.code = {instruction.address: instruction for instruction in instructions}
         self.at = start
         self.in_namespace = in_namespace
         self.registers: dict[str, int | Loaded] = {"rdi": 0}
