@@ -46,7 +46,7 @@ def test_in_a_pipe_it_is_plain_and_ends_with_what_it_means(saved: tuple[Path, st
     assert "\x1b" not in out
     for word in ("REALTIME", "THREAD_CPUTIME", "gettimeofday", "getcpu", "getrandom", "getppid", "rdtscp"):
         assert word in out
-    assert out.splitlines()[-1].startswith(("At 10 million reads", "Without a vDSO"))
+    assert out.splitlines()[-1].startswith(("At 10 million reads", "Without a vDSO", "What the vDSO saves"))
 
 
 def test_json_is_what_save_keeps(vdso: str, saved: tuple[Path, str]) -> None:
@@ -119,6 +119,28 @@ def test_files_that_are_no_runs(vdso: str, tmp_path: Path, content: str | None, 
 def test_a_place_that_cannot_be_written_is_known_before_the_run(vdso: str, tmp_path: Path) -> None:
     for option in ("--save", "--html", "--svg"):
         assert "no such directory" in refused(vdso, "bench", option, tmp_path / "none" / "file")
+
+
+def test_a_pipe_is_no_run_and_is_not_waited_for(vdso: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "a pipe" in refused(vdso, "bench", "--compare", pipe)
+    assert "a pipe" in refused(vdso, "bench", "--compare", pipe, pipe)
+
+
+def test_a_file_that_may_not_be_written_is_known_before_the_run(
+    unprivileged: list[str], vdso: str, open_directory: Path
+) -> None:
+    """write_file() would not replace it, though the directory lets it."""
+    directory = open_directory / "closed-file"
+    directory.mkdir()
+    directory.chmod(0o777)
+    path = directory / "run.json"
+    path.write_text("before")
+    path.chmod(0o444)
+    for option in ("--save", "--svg", "--html"):
+        assert "permission denied" in refused(*unprivileged, vdso, "bench", option, path)
+    assert path.read_text() == "before"
 
 
 def test_page_and_picture(vdso: str, saved: tuple[Path, str], tmp_path: Path) -> None:
@@ -195,6 +217,8 @@ def warnings(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
 def test_a_tracer(vdso: str) -> None:
     words = [want("strace", "strace"), "-f", "-o", os.devnull, vdso, "bench", "--quick", "--json"]
     assert "strace" in warnings(finish(words, timeout=120))["tracer"]
+    out = finish(words[:-1], timeout=120).stdout
+    assert out.splitlines()[-1].startswith("What the vDSO saves cannot be said by this run: a debugger")
 
 
 @pytest.mark.parametrize(
@@ -254,6 +278,7 @@ class Plain:
         return statistics.median(self.taken[route]) - loop
 
 
+@pytest.mark.soak
 def test_agrees_with_a_plain_c_loop(start: Start, tmp_path: Path) -> None:
     """Both in one run, round by round, so that both see the same machine. Three tries, as neighbours are."""
     from vdso.measure import bench

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vdso.commands.output import columns, console, print_json, write_file
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
+from vdso.kernel.file import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +227,8 @@ def route_table(result: "BenchResult", routes: list[str], wide: bool, spread: bo
             table.add_row(call)
         previous = call
         table.add_row(
-            f"  {clock}" if clock else call,
+            # Without what all such clocks end in, which would cost a narrow terminal a column.
+            f"  {clock.removesuffix('_ID')}" if clock else call,
             *(texts[index] for texts in across),
             ratio(result.row(call, "syscall", clock), result.row(call, "vdso", clock)),
         )
@@ -285,7 +287,12 @@ def show_warnings(out: "Console", result: "BenchResult") -> None:
 
 
 def sentence(result: "BenchResult") -> str:
-    """What it all means."""
+    """What it all means, where it means anything."""
+    from vdso.measure.warning import worthless
+
+    reason = worthless(result)
+    if reason is not None:
+        return f"What the vDSO saves cannot be said by this run: {reason.text}."
     saved = result.saving
     if saved is None and result.conditions.image == "none":
         return "Without a vDSO every read of the clock is a system call: nothing is saved."
@@ -305,7 +312,8 @@ def show_comparison(out: "Console", comparison: "Comparison", path: str) -> None
 
     styles = {FASTER: "green", SLOWER: "red", INCONCLUSIVE: "dim"}
     out.print(
-        f"{comparison.now_taken_at} against {comparison.before_taken_at} ({path}), ns a call\n", markup=False
+        f"{comparison.now_taken_at} against {comparison.before_taken_at} ({shown(path)}), ns a call\n",
+        markup=False,
     )
     wide = out.width >= 100
     headers = ["", "route", "before", "now", "ratio", *(["99.9 %"] if wide else []), ""]

@@ -8,7 +8,9 @@ import textwrap
 
 from vdso.commands.output import bold, print_json
 from vdso.commands.parser import Parser
+from vdso.kernel.file import shown
 from vdso.measure.claims import FAILS, HOLDS, UNCHECKED, Claim, check, gather
+from vdso.measure.result import Caution
 
 HELP = """\
 usage: vdso claims [--json]
@@ -38,11 +40,15 @@ def main(words: list[str]) -> int:
     options = parser.read(words)
     if options is None:
         return 0
-    claims = check(gather())
+    found = gather()
+    claims = check(found)
+    warnings = found.bench.warnings if found.bench else ()
     if options.json:
-        print_json({"claims": claims})
+        print_json({"claims": claims, "warnings": warnings})
     else:
         sys.stdout.write("\n".join(line for claim in claims for line in lines(claim)) + "\n")
+        for caution in warnings:
+            sys.stdout.write("\n" + "\n".join(warning_lines(caution)) + "\n")
         sys.stdout.write(f"\n{summary(claims)}\n")
     return 0
 
@@ -54,6 +60,14 @@ def lines(claim: Claim) -> list[str]:
         f"{claim.verdict}: {found}", COLUMNS, initial_indent=INDENT, subsequent_indent=INDENT
     )
     return [bold(f"{MARKS[claim.verdict]} {claim.says}"), *below]
+
+
+def warning_lines(caution: Caution) -> list[str]:
+    """What made the figures worth less, and what to do about it."""
+    return [
+        *textwrap.wrap(f"warning: {shown(caution.text)}", COLUMNS, subsequent_indent=INDENT),
+        *textwrap.wrap(caution.advice, COLUMNS, initial_indent=INDENT, subsequent_indent=INDENT),
+    ]
 
 
 def summary(claims: tuple[Claim, ...]) -> str:

@@ -73,14 +73,6 @@ def decode(
     raise SourceError(f"{name} is none: its keys are not of the kernel's")
 
 
-def bits(pid: int | None = None) -> int:
-    """32 or 64: the size of the process's words. Raises SourceError."""
-    data = process.read(pid, "auxv")
-    if not data:
-        raise process.why_empty(pid)
-    return 64 if _decode(data, "=QQ") is not None else 32
-
-
 def _decode(data: bytes, pair: str) -> dict[int, int] | None:
     vector: dict[int, int] = {}
     size = struct.calcsize(pair)

@@ -12,21 +12,14 @@ from dataclasses import dataclass
 from vdso import _core
 from vdso.errors import VvarUnproven
 from vdso.kernel import maps
+from vdso.kernel.clocks import clock_name
 from vdso.kernel.image import Image
 from vdso.kernel.layout import PAGE_BYTES, Layout
 
 MODE_NONE = "none"
 
-# include/uapi/linux/time.h, as far as the page has them.
-CLOCKS = {
-    0: "REALTIME",
-    1: "MONOTONIC",
-    4: "MONOTONIC_RAW",
-    5: "REALTIME_COARSE",
-    6: "MONOTONIC_COARSE",
-    7: "BOOTTIME",
-    11: "TAI",
-}
+# As far as the page has them.
+CLOCKS = {number: clock_name(number) for number in (0, 1, 4, 5, 6, 7, 11)}
 COARSE = (5, 6)
 NAMESPACE_CLOCKS = (1, 4, 6, 7)
 # Which clock of the page has which bases; and what the kernel keeps up where the clocksource has no vDSO path

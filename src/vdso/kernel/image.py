@@ -145,7 +145,11 @@ class Image:
         not searched. Without a version the default one is found.
         """
         hidden = None
-        for index in self._symbols.tables[-1].chain(self.data, name.encode()) if self._symbols.tables else ():
+        try:
+            wanted = name.encode()
+        except UnicodeEncodeError:  # no image has a name with half a character in it
+            return None
+        for index in self._symbols.tables[-1].chain(self.data, wanted) if self._symbols.tables else ():
             function = self._symbols.functions.get(index)
             if function is None or function.name != name:
                 continue

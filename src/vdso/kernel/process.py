@@ -15,6 +15,14 @@ PF_KTHREAD = 0x00200000  # include/linux/sched.h
 FILE_BYTES_MAX = 256 << 20
 
 
+NOT_MOUNTED = "/proc is not mounted"
+
+
+def proc_mounted() -> bool:
+    """Whether there is a /proc: a chroot may be without."""
+    return os.path.exists("/proc/self/stat")
+
+
 def named(pid: int | None) -> str:
     """The process as messages call it."""
     return "this process" if pid is None else f"process {pid}"
@@ -67,8 +75,8 @@ def refusal(pid: int | None, error: OSError) -> SourceError:
     """Why a file of that process could not be read."""
     name = named(pid)
     if isinstance(error, FileNotFoundError | ProcessLookupError):
-        if not os.path.exists("/proc/self/stat"):
-            return SourceError("/proc is not mounted", "mount -t proc proc /proc")
+        if not proc_mounted():
+            return SourceError(NOT_MOUNTED, "mount -t proc proc /proc")
         # ESRCH comes from a directory that is there: of a process without memory, or one that has just ended.
         if isinstance(error, ProcessLookupError):
             return why_empty(pid)

@@ -26,15 +26,6 @@ class Vsyscall:
     size: int | None
     permissions: str | None
 
-    @property
-    def executable(self) -> bool:
-        return self.permissions is not None and self.permissions[2] == "x"
-
-
-def read(pid: int | None = None) -> Vsyscall:
-    """The page as that process has it, this one if none is named. Raises SourceError."""
-    return of(maps.area(pid).vsyscall)
-
 
 def of(mapping: maps.Mapping | None) -> Vsyscall:
     """What that mapping of a process makes it; None: it has none."""

@@ -11,12 +11,14 @@ from typing import TypeVar
 
 from vdso.errors import VdsoError
 from vdso.kernel import maps, tick, vvar
+from vdso.kernel.clocks import CPU_CLOCKS, call_name, clock_name
 from vdso.kernel.datapage import Vvar
 from vdso.kernel.image import Image
 from vdso.kernel.tick import Rate
+from vdso.kernel.vsyscall import ADDRESS as VSYSCALL_ADDRESS
 from vdso.kernel.vsyscall import Vsyscall
 from vdso.kernel.vsyscall import of as vsyscall_of
-from vdso.measure import placement, routes
+from vdso.measure import look, placement, routes, warning
 from vdso.measure.placement import Placement
 from vdso.measure.result import BenchResult
 from vdso.measure.rounds import bench
@@ -24,13 +26,16 @@ from vdso.measure.routes import Routes
 
 T = TypeVar("T")
 
+# By what the verdict goes: figures of the bench; what the kernel's own image is and does.
+TIMED = ("transition", "vdso-cost", "ratio", "vsyscall-slow", "under-25", "core-saved")
+OF_THE_IMAGE = ("page-size", "functions", "arm64", "clocks")
+
 HOLDS = "holds"
 FAILS = "does not hold here"
 UNCHECKED = "cannot be checked here"
 
-PREFIXES = ("__vdso_", "__kernel_")
+CPU_NAMES = tuple(map(clock_name, CPU_CLOCKS))
 FOUR = ("clock_gettime", "gettimeofday", "time", "getcpu")
-VSYSCALL_ADDRESS = 0xFFFFFFFFFF600000
 CLOCK_MONOTONIC_COARSE = 6  # whose resolution is the tick
 WATCH_S = 0.3
 # Updates a second against ticks a second: an update that falls between two looks is still counted.
@@ -72,6 +77,21 @@ class Evidence:
         """Why the first of these that is lacking could not be had."""
         return next((self.lacking[name] for name in names if name in self.lacking), "")
 
+    @property
+    def not_the_kernels(self) -> str:
+        """Why nothing is seen here of the kernel's own image, "" where it is that one."""
+        image = self.bench.conditions.image if self.bench else "kernel"
+        if image in ("kernel", "none", ""):
+            return ""
+        whose = "one of ours" if image == "vdso run" else image
+        return f"the vDSO of this process is {whose}, not the kernel's"
+
+    @property
+    def not_timed(self) -> str:
+        """Why a time that was taken says nothing, "" where it does."""
+        reason = warning.worthless(self.bench) if self.bench else None
+        return reason.text if reason else ""
+
     def median_ns(self, call: str, route: str, clock: str = "") -> float | None:
         row = self.bench.row(call, route, clock) if self.bench else None
         return row.median_ns if row else None
@@ -88,13 +108,15 @@ def gather(progress: Callable[[int, int], None] | None = None) -> Evidence:
             lacking[name] = error.message
             return None
 
-    area = attempt("image", maps.area)
+    mappings = attempt("image", maps.read)
+    image = attempt("image", Image.from_process)
     page = attempt("page", vvar.read)
+    own = maps.find(mappings, image.address or 0) if mappings and image else None
     return Evidence(
         bench=bench(quick=True, progress=progress),
-        image=attempt("image", Image.from_process),
-        data_bytes=sum(mapping.size for mapping in area.pages) if area else 0,
-        vsyscall=vsyscall_of(area.vsyscall) if area else None,
+        image=image,
+        data_bytes=sum(mapping.size for mapping in look.before(mappings or [], own)) if own else 0,
+        vsyscall=vsyscall_of(maps.area_of(mappings).vsyscall) if mappings else None,
         routes=attempt("routes", routes.observe),
         aslr=attempt("aslr", placement.measure),
         page=page,
@@ -116,7 +138,17 @@ def watch(page: Vvar, seconds: float = WATCH_S) -> Rate:
 
 def check(found: Evidence) -> tuple[Claim, ...]:
     """Every sentence, in the order in which the description had them."""
-    return tuple(judge(found) for judge in JUDGES)
+    return tuple(unless(judge(found), found) for judge in JUDGES)
+
+
+def unless(claim: Claim, found: Evidence) -> Claim:
+    """The claim, unless what it was judged by is not what it speaks of: a time that a tracer made, an image
+    that is ours.
+    """
+    why = (found.not_timed if claim.id in TIMED else "") or (
+        found.not_the_kernels if claim.id in OF_THE_IMAGE else ""
+    )
+    return unchecked(claim.id, claim.says, claim.holds_if, why) if why else claim
 
 
 def unchecked(name: str, says: str, holds_if: str, why: str) -> Claim:
@@ -191,7 +223,7 @@ def under_25(found: Evidence) -> Claim:
         if row.median_ns is not None and row.call in ("clock_gettime", "gettimeofday", "time")
     ]
     # A clock that no vDSO serves is a system call by whatever name it is asked for.
-    served = [row for row in rows if row.route == "vdso" and not row.clock.endswith("CPUTIME")]
+    served = [row for row in rows if row.route == "vdso" and row.clock not in CPU_NAMES]
     syscalls = [row for row in rows if row.route == "syscall"]
     if not served or not syscalls:
         return unchecked(*about, missing(found, "clock_gettime", "vdso", "MONOTONIC"))
@@ -243,9 +275,7 @@ def page_size(found: Evidence) -> Claim:
 
 def served_functions(found: Evidence) -> frozenset[str]:
     names = (function.name for function in found.image.functions) if found.image else ()
-    return frozenset(
-        name.removeprefix(prefix) for name in names for prefix in PREFIXES if name.startswith(prefix)
-    )
+    return frozenset(filter(None, map(call_name, names)))
 
 
 def functions(found: Evidence) -> Claim:
@@ -330,7 +360,8 @@ def aslr(found: Evidence) -> Claim:
     placed = found.aslr
     if placed is None or placed.without_vdso == placed.execs:
         return unchecked(*about, found.why("aslr") or "no execution had a vDSO")
-    measured = f"{placed.distinct} addresses in {placed.execs} executions, {placed.entropy_bits} bits"
+    count = f"{placed.distinct} address{'' if placed.distinct == 1 else 'es'}"
+    measured = f"{count} in {placed.execs} executions, {placed.entropy_bits} bits"
     off = placed.randomize_va_space == 0 or placed.randomization_off
     return judged(*about, placed.shared == 0, measured, "randomisation is off here" if off else "")
 

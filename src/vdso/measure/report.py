@@ -8,6 +8,7 @@ from html import escape
 
 from vdso.measure.picture import COLOURS, NARROW, TITLES, WIDE, draw
 from vdso.measure.result import BenchResult, Row
+from vdso.measure.warning import worthless
 
 STYLE = """\
 :root{color-scheme:light dark;--ground:#f4f5f7;--line:#e4e7eb;--warn:#9a5b00;--wash:#fff4e0;LIGHT}
@@ -115,7 +116,7 @@ def style() -> str:
 
 
 def heading(result: BenchResult) -> str:
-    saved = result.saving
+    saved = None if worthless(result) else result.saving
     if saved is None:
         nothing = result.conditions.image == "none"
         return (
@@ -153,7 +154,7 @@ def subheading(result: BenchResult) -> str:
 
 
 def figures(result: BenchResult) -> list[str]:
-    saved = result.saving
+    saved = None if worthless(result) else result.saving
     if saved is None:
         return []
     reads = f"{saved.reads_per_second / 1e6:g} million reads a second"

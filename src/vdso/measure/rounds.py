@@ -14,21 +14,14 @@ from collections.abc import Callable, Iterator
 
 from vdso import __version__, _core
 from vdso.errors import SourceError
+from vdso.kernel import process
+from vdso.kernel.clocks import CPU_CLOCKS, call_name, clock_name
 from vdso.kernel.image import Image
 from vdso.measure import machine, warning
 from vdso.measure.result import FORMAT, KIND, BenchResult, Row, quantile, saving
 
-CLOCKS = {
-    "REALTIME": 0,
-    "MONOTONIC": 1,
-    "MONOTONIC_RAW": 4,
-    "BOOTTIME": 7,
-    "TAI": 11,
-    "REALTIME_COARSE": 5,
-    "MONOTONIC_COARSE": 6,
-    "PROCESS_CPUTIME": 2,
-    "THREAD_CPUTIME": 3,
-}
+# In the order of the rows.
+CLOCKS = {clock_name(number): number for number in (0, 1, 4, 7, 11, 5, 6, *CPU_CLOCKS)}
 CALLS = {
     "clock_gettime": _core.CALL_CLOCK_GETTIME,
     "clock_getres": _core.CALL_CLOCK_GETRES,
@@ -194,6 +187,7 @@ def plan() -> list[Probe]:
                     missing = "vsyscall has gettimeofday, time and getcpu alone"
                 elif route == "vsyscall" and not vsyscall:
                     missing = "no vsyscall page that may be executed"
+                    missing = missing if process.proc_mounted() else process.NOT_MOUNTED
                 function = functions.get(call, 0) if route == "vdso" else 0
                 probes.append(Probe(call, clock, route, core_route, core_call, clock_id, function, missing))
     probes.append(Probe("getppid", "", "syscall", _core.ROUTE_SYSCALL, _core.CALL_GETPPID))
@@ -213,11 +207,9 @@ def vdso_functions() -> tuple[dict[str, int], str]:
         return {}, "no vDSO in this process"
     functions = {}
     for function in image.functions:
-        for prefix in ("__vdso_", "__kernel_"):
-            if function.name.startswith(prefix):
-                functions[function.name.removeprefix(prefix)] = (
-                    image.address + function.value - image.load_address
-                )
+        call = call_name(function.name)
+        if call is not None:
+            functions[call] = image.address + function.value - image.load_address
     return functions, ""
 
 

@@ -13,6 +13,7 @@ import typing
 from typing import Any, NoReturn
 
 from vdso.errors import SourceError
+from vdso.kernel.file import KINDS
 from vdso.measure.result import FORMAT, KIND, BenchResult
 
 # A default run takes some 500 KB.
@@ -23,7 +24,12 @@ HINT = "vdso bench --save FILE writes one"
 def load(path: str) -> BenchResult:
     """Reads a saved run. Raises SourceError: not there, foreign, cut off, of another format."""
     try:
-        with open(path, "rb") as stream:
+        # Whatever it is, opening it waits for nobody.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(fd, "rb") as stream:
+            kind = stat.S_IFMT(os.fstat(fd).st_mode)
+            if kind != stat.S_IFREG:
+                raise SourceError(f"{path}: no saved bench: {KINDS.get(kind, 'no regular file')}", HINT)
             data = stream.read(BYTES_MAX + 1)
     except OSError as error:
         raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from error
@@ -117,7 +123,11 @@ def check_writable(path: str) -> None:
             raise SourceError(f"{path}: is a directory")
         if not os.path.isdir(directory):
             raise SourceError(f"{path}: no such directory")
-        if not os.access(directory if _replaceable(path) else path, os.W_OK):
+        # As vdso.commands.output.write_file does it: what is there has to be writable itself, also where
+        # another file takes its place.
+        needed = [path] if os.path.exists(path) else []
+        needed += [directory] if _replaceable(path) else []
+        if not all(os.access(each, os.W_OK) for each in needed):
             raise SourceError(f"{path}: permission denied")
     except OSError as error:
         raise SourceError(f"{path}: {(error.strerror or str(error)).lower()}") from None

@@ -17,6 +17,8 @@ STOLEN_PERCENT = 1.0
 TRAPPED_NS = 200.0
 # Above this share of a system call, a read of the clock is one.
 NO_PATH_RATIO = 0.7
+# With one of these the figures are not those of the kernel's vDSO on this CPU, and nothing follows from them.
+WORTHLESS = ("tracer", "emulator", "our-image")
 EMULATORS = ("TCGTCGTCGTCG", "VirtualApple")
 
 Figures = Mapping[str, object]
@@ -223,6 +225,11 @@ CATALOGUE = (
         "leave out --quick: a longer run gets more rounds",
     ),
 )
+
+
+def worthless(result: BenchResult) -> Caution | None:
+    """The warning by which nothing can be concluded from the figures, None without one."""
+    return next((found for name in WORTHLESS for found in result.warnings if found.id == name), None)
 
 
 def with_warnings(result: BenchResult, *, rounds_asked: int) -> BenchResult:

@@ -341,3 +341,8 @@ def test_names_that_overlap_are_bounded() -> None:
 def test_too_much_to_be_an_image() -> None:
     with pytest.raises(BadImage, match="largest"):
         Image.from_bytes(bytes((64 << 20) + 1))
+
+
+@pytest.mark.parametrize("name", ["\udcff", "\ud800time", "t\u00efme", "\0"])
+def test_names_that_no_image_has(name: str) -> None:
+    assert Image.from_process().lookup(name) is None
