@@ -10,6 +10,7 @@ import platform
 from vdso import _core
 from vdso.errors import SourceError
 from vdso.kernel import auxv, maps
+from vdso.kernel.file import shown
 from vdso.measure.result import Conditions, Machine
 
 OUR_IMAGE = "vdso-clock.so"
@@ -71,7 +72,7 @@ def conditions(cpu: int | None, root: str = "/") -> Conditions:
     return Conditions(
         load_1min=float(load[0]) if load and load[0].replace(".", "", 1).isdigit() else 0.0,
         tracer_pid=tracer,
-        tracer=text(root, f"proc/{tracer}/comm") if tracer else "",
+        tracer=shown(text(root, f"proc/{tracer}/comm")) if tracer else "",
         # Kernels before 5.9 do not count them: mode 2 is at least one.
         seccomp_filters=filters or int(field(status, "Seccomp") == "2"),
         governor=text(root, f"sys/devices/system/cpu/cpu{cpu or 0}/cpufreq/scaling_governor"),

@@ -13,7 +13,7 @@ import typing
 from typing import Any, NoReturn
 
 from vdso.errors import SourceError
-from vdso.kernel.file import KINDS
+from vdso.kernel.file import KINDS, shown
 from vdso.measure.result import FORMAT, KIND, BenchResult
 
 # A default run takes some 500 KB.
@@ -105,7 +105,8 @@ def decode(wanted: Any, value: Any, where: str) -> Any:
         value = float(value) if abs(value) < 1 << 53 else math.inf
     if type(value) is not wanted or (wanted is float and not math.isfinite(value)):
         raise ValueError(f"{where} is no {wanted.__name__}")
-    return value
+    # Whose file it is nobody knows, and its texts reach the terminal.
+    return shown(value) if isinstance(value, str) else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -8,7 +8,8 @@ import pytest
 
 from vdso.commands import bench
 from vdso.errors import UsageError
-from vdso.measure.result import FORMAT, KIND, BenchResult, Conditions, Machine, Row, Saving
+from vdso.measure import report
+from vdso.measure.result import FORMAT, KIND, BenchResult, Caution, Conditions, Machine, Row, Saving
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,16 @@ def test_it_ends_with_what_it_means() -> None:
     assert "cannot be said" in bench.sentence(unknown)
     none = dataclasses.replace(unknown, conditions=Conditions(0, 0, "", 0, "", "none", ""))
     assert bench.sentence(none).startswith("Without a vDSO every read")
+
+
+@pytest.mark.parametrize("name", ["tracer", "emulator", "our-image"])
+def test_nothing_is_concluded_from_worthless_figures(name: str) -> None:
+    caution = Caution(name, f"there is {name}", "advice")
+    run = dataclasses.replace(result(), warnings=(Caution("load", "others", "advice"), caution))
+    assert bench.sentence(run) == f"What the vDSO saves cannot be said by this run: there is {name}."
+    assert report.heading(run) == "What a call costs, by each route"
+    assert report.figures(run) == []
+    assert report.figures(result())
 
 
 def test_an_output_without_the_sign(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from vdso.kernel import maps
 from vdso.kernel.image import Image
 from vdso.kernel.vsyscall import Vsyscall
 from vdso.measure import claims, placement
 from vdso.measure.claims import FAILS, HOLDS, UNCHECKED, Evidence
-from vdso.measure.result import BenchResult, Row, saving
+from vdso.measure.result import BenchResult, Caution, Row, saving
 from vdso.measure.rounds import bench
 from vdso.measure.routes import Route, Routes
 
@@ -136,6 +137,45 @@ def test_image() -> None:
     none = dataclasses.replace(image, machine="arm64", functions=())
     assert claims.arm64(Evidence(image=none)).verdict == FAILS
     assert claims.arm64(Evidence(image=image)).verdict == UNCHECKED
+
+
+@pytest.mark.parametrize("name", ["tracer", "emulator"])
+def test_times_that_say_nothing(run: BenchResult, name: str) -> None:
+    found = monotonic(run, 15.0, 120.0)
+    assert found.bench is not None
+    caution = Caution(name, f"there is {name}", "")
+    found = dataclasses.replace(found, bench=dataclasses.replace(found.bench, warnings=(caution,)))
+    verdicts = {claim.id: claim for claim in claims.check(found)}
+    for claim in claims.TIMED:
+        assert (verdicts[claim].verdict, verdicts[claim].why) == (UNCHECKED, f"there is {name}")
+
+
+def test_an_image_that_is_not_the_kernels(run: BenchResult) -> None:
+    conditions = dataclasses.replace(run.conditions, image="vdso run")
+    image = Image.from_process()
+    found = Evidence(bench=dataclasses.replace(run, conditions=conditions, warnings=()), image=image)
+    verdicts = {claim.id: claim for claim in claims.check(found)}
+    for claim in claims.OF_THE_IMAGE:
+        assert verdicts[claim].verdict == UNCHECKED
+        assert "one of ours" in verdicts[claim].why
+    kernels = dataclasses.replace(run.conditions, image="kernel")
+    found = dataclasses.replace(found, bench=dataclasses.replace(run, conditions=kernels, warnings=()))
+    assert {claim.id: claim.verdict for claim in claims.check(found)}["page-size"] != UNCHECKED
+
+
+def test_one_address_is_one() -> None:
+    assert claims.aslr(Evidence(aslr=placement.summarise([0x1000] * 3))).measured.startswith(
+        "1 address in 3 "
+    )
+
+
+def test_the_data_is_that_of_the_image() -> None:
+    found = claims.gather()
+    area = maps.area()
+    assert found.image is not None
+    assert area.image is not None
+    assert found.image.address == area.image.start
+    assert found.data_bytes == sum(page.size for page in area.pages) > 0
 
 
 def test_nothing_found_is_nothing_said() -> None:

@@ -134,3 +134,12 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
             saved.check_writable(str(path))
     saved.check_writable(str(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_that_a_terminal_would_obey(run_of: RunOf, tmp_path: Path) -> None:
+    value = plain(run_of())
+    value["machine"] |= {"host": "\x1b[2Jhost", "cpu_model": "a\nb", "kernel": "\ud800"}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(value))
+    machine = saved.load(str(path)).machine
+    assert (machine.host, machine.cpu_model, machine.kernel) == ("\\x1b[2Jhost", "a\\nb", "\\ud800")
