@@ -118,8 +118,6 @@ class ExtraMissing(VdsoError):
 
     exit_code = 1
 
-    exit_code = 1
-
 
 class OutputRefused(VdsoError):
     """A file that was to be written, and cannot be."""
