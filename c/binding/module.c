@@ -16,6 +16,7 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_clockpage,
 	vdso_add_image,
 	vdso_add_launch,
+	vdso_add_membership,
 	vdso_add_observe,
 	vdso_add_routes,
 	vdso_add_vvar,

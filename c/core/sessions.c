@@ -8,12 +8,11 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "adjust.h"
 #include "guard.h"
 #include "procfs.h"
+#include "writing.h"
 
 /* The session with this clock page, -1 if it is none of ours. Later ones first: an index may be used again. */
 static int by_inode(const struct vdso_follower_shared *s, uint64_t inode)
@@ -102,59 +101,17 @@ static uint32_t find_unused(struct vdso_follower *f)
 	return 0;
 }
 
-/* For `vdso time` to be done, which writes for a moment. */
-#define WRITE_TRIES 2000
-#define WRITE_PAUSE_NS 1000000
-
 int vdso_sessions_write(struct vdso_follower *f, uint32_t session, struct vdso_page *ret)
 {
-	const struct timespec pause = {.tv_nsec = WRITE_PAUSE_NS};
-	char path[64];
-	int fd, err = -EBUSY;
-
-	if (f->shared->session[session].counter)
-		return -EBUSY;
-	/* A description of its own, and not read-only as the one that programs are given. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->clock_fd[session]);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	for (int tries = 0; err == -EBUSY && tries < WRITE_TRIES; tries++) {
-		if (tries != 0)
-			nanosleep(&pause, NULL);
-		err = vdso_page_open_writer(fd, 0, ret);
-	}
-	if (err != 0)
-		close(fd);
-	return err;
-}
-
-static void renew(struct vdso_follower *f, uint32_t session)
-{
-	struct vdso_clock_record record;
-	struct vdso_source source;
-	struct vdso_page page;
-	uint64_t version;
-	bool wanted;
-
-	if (f->shared->session[session].counter || vdso_page_open_reader(f->clock_fd[session], 0, &page) != 0)
-		return;
-	wanted = vdso_page_get(&page, 0, &record, &version) == VDSO_PAGE_OK && vdso_adjust_wants_renewal(&record);
-	vdso_page_close(&page);
-	if (!wanted)
-		return;
-	vdso_source_init(&source);
-	if (vdso_sessions_write(f, session, &page) == 0) {
-		vdso_adjust_renew(&page, &source);
-		vdso_page_close(&page);
-	}
-	vdso_source_deinit(&source);
+	/* Not as the descriptor is that programs are given, which is for reading. */
+	return f->shared->session[session].counter ? -EBUSY : vdso_writing_open(f->clock_fd[session], ret);
 }
 
 void vdso_sessions_renew(struct vdso_follower *f)
 {
 	for (uint32_t i = 0; i < f->shared->sessions; i++)
-		renew(f, i);
+		if (!f->shared->session[i].counter)
+			vdso_writing_renew(f->clock_fd[i]);
 }
 
 int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bool counter, bool strict)

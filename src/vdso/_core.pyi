@@ -306,6 +306,13 @@ def launch(
 def launch_apart(path: str, words: list[str], fds: list[int], /) -> None:
     """Starts a program in a session of its own that is nobody's child. Raises OSError."""
 
+# membership.c
+PROCESS_NO_COUNTER: int  # for attaching: by the kernel's clock, whatever a tsc clock says
+
+def clock_inode(pid: int, /) -> int:
+    """The inode of the clock page that a process computes its time by; 0: the host's. Raises OSError."""
+
+# launch.c
 def adopt(clock_fd: int, counter: bool, strict: bool, /) -> int | None:
     """Asks a follower above us to run our next exec on this page. None: there is none; else 0 or an errno."""
 

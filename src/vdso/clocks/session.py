@@ -2,15 +2,17 @@
 
 A session is its clock page, a memfd whose own name carries the session's. Nothing of it is in a file system,
 so nothing of it can stay behind: it lives as long as somebody holds the page open, which is the follower of
-each `vdso run` on it, its guard, and for a tsc clock its keeper. Another process finds the page among their
-descriptors in /proc, and may open it where the kernel lets it look there: as the same user, or as root. It
-writes for a moment, under a lock that the kernel drops should it die.
+each `vdso run` on it, its guard, for a tsc clock its keeper, and, for processes that were attached to it and so
+have no descriptor, a `vdso-session`. Another process finds the page among their descriptors in /proc, and may
+open it where the kernel lets it look there: as the same user, or as root. It writes for a moment, under a lock
+that the kernel drops should it die.
 
 Knows nothing of how a program comes to run on a session: that is vdso.swap's.
 """
 
 import errno
 import os
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -31,7 +33,12 @@ NAME_LIMIT = 64
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 # Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
-HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
+HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run", "vdso-attach")
+# It ends a moment after the last process that has the page mapped, detached ones among them.
+_LINGERER = "vdso-session"
+
+# A process that is attached anew finds out by its page's version that it is another one (c/core/attach.c).
+_VERSIONS = 64
 
 _LOOKS, _PAUSE_S = 2, 0.01
 
@@ -113,9 +120,19 @@ def create(name: str, first: Adjustment | None = None, *, everything: bool = Fal
     `first`: what its clock says from the outset; `everything`: MONOTONIC, BOOTTIME and RAW follow the rate
     too. Whether there is a session of that name is for the caller to see to. Raises UsageError, BadWhen.
     """
-    page = _core.ClockPage.create(MEMFD + check_name(name))
+    return _create(check_name(name), first, everything)
+
+
+def create_for(pid: int, first: Adjustment | None = None, *, everything: bool = False) -> _core.ClockPage:
+    """The same for a session without a name, which goes by the id of its first process. Raises BadWhen."""
+    return _create(str(pid), first, everything)
+
+
+def _create(name: str, first: Adjustment | None, everything: bool) -> _core.ClockPage:
+    page = _core.ClockPage.create(MEMFD + name)
     try:
-        page.begin(everything, *(first or Adjustment()).words())
+        for _ in range(1 + secrets.randbelow(_VERSIONS)):
+            page.begin(everything, *(first or Adjustment()).words())
     except (OSError, OverflowError) as error:
         raise as_error(error) from None
     page.release()
@@ -128,57 +145,78 @@ def create(name: str, first: Adjustment | None = None, *, everything: bool = Fal
 def sessions() -> list[Found]:
     """Every session whose holder this user may look into, by name."""
     held = _held()
-    running = _programs({inode for entries in held.values() for inode in entries})
+    running = _programs({inode for holder in held for inode in holder.pages})
     found: dict[int, Found] = {}
-    for pid, pages in held.items():
-        for inode, (name, path) in pages.items():
+    for holder in held:
+        for inode, (name, path) in holder.pages.items():
             programs = tuple(running.get(inode, ()))
             # A follower keeps what an inner command line brought to it until it needs the room.
-            if len(pages) > 1 and not programs:
+            if (len(holder.pages) > 1 or holder.comm == _LINGERER) and not programs:
                 continue
             try:
-                uid = os.stat(f"/proc/{pid}").st_uid
+                uid = os.stat(f"/proc/{holder.pid}").st_uid
             except OSError:
                 continue
-            found.setdefault(inode, Found(name, inode, pid, uid, path, programs))
+            found.setdefault(inode, Found(name, inode, holder.pid, uid, path, programs))
     return sorted(found.values(), key=lambda session: (session.name, session.inode))
 
 
 def find(name: str | None) -> Found:
-    """The session of that name, of this user before another's; without a name the one that this process
-    runs on, or the only one. Raises SessionNotThere, SessionAmbiguous."""
+    """The session of that name, of this user before another's, or the one that the process of that id runs
+    on; without a name the one that this process runs on, or the only one. Raises SessionNotThere,
+    SessionAmbiguous."""
     there = sessions()
     for _ in range(_LOOKS if name is not None else 0):
-        if any(one.name == name for one in there):
+        if any(one.name == name or _is_on(one, name) for one in there):
             break
         # One that has just begun, or lost its follower, may have gone from hand to hand while we looked.
         time.sleep(_PAUSE_S)
         there = sessions()
     if name is None:
-        own = _own_inode()
+        own = _inode_of(os.getpid())
         there = [one for one in there if one.inode == own] or there
         if not there:
-            raise SessionNotThere("there is no session", "vdso run --session NAME -- COMMAND starts one")
+            raise SessionNotThere(
+                "there is no session", "vdso run --session NAME -- COMMAND and vdso attach PID start one"
+            )
         if len(there) > 1:
             names = ", ".join(one.name for one in there)
             raise SessionAmbiguous(f"which session? there are {names}", "name one: vdso time NAME ...")
         return there[0]
-    named = [one for one in there if one.name == name]
+    # Where it runs now goes before a name: a process that was detached and attached again has had two.
+    named = [one for one in there if _is_on(one, name)] or [one for one in there if one.name == name]
     if not named:
         raise SessionNotThere(f"there is no session {name}")
     return min(named, key=lambda one: one.uid != os.geteuid())
 
 
-def _held() -> dict[int, dict[int, tuple[str, str]]]:
-    """{pid: {inode: (session's name, path of the descriptor)}} of the holders that can be looked into."""
-    held: dict[int, dict[int, tuple[str, str]]] = {}
+def _is_on(session: Found, name: str | None) -> bool:
+    return name is not None and name.isdigit() and int(name) in session.programs
+
+
+def of_process(pid: int) -> Found | None:
+    """The session that a process runs on, if it can be found."""
+    return next((one for one in sessions() if pid in one.programs), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    pid: int
+    comm: str
+    pages: dict[int, tuple[str, str]]  # inode: session's name, path of the descriptor
+
+
+def _held() -> list[_Holder]:
+    """The holders that can be looked into, and what they hold."""
+    held: list[_Holder] = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as stream:
-                if stream.read().rstrip("\n") not in HOLDERS:
-                    continue
+                comm = stream.read().rstrip("\n")
+            if comm not in HOLDERS:
+                continue
             pages: dict[int, tuple[str, str]] = {}
             for fd in os.listdir(f"/proc/{entry}/fd"):
                 path = f"/proc/{entry}/fd/{fd}"
@@ -189,30 +227,25 @@ def _held() -> dict[int, dict[int, tuple[str, str]]]:
         except OSError:
             continue  # gone meanwhile, or another user's
         if pages:
-            held[int(entry)] = pages
+            held.append(_Holder(int(entry), comm, pages))
     return held
-
-
-def _mapped(pid: str) -> set[int]:
-    """Inodes of the clock pages by which that process computes its time."""
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
-        return {int(line.split()[4]) for line in maps if "/memfd:vdso-clock" in line and " r--s " in line}
 
 
 def _programs(inodes: set[int]) -> dict[int, list[int]]:
     """{inode: pids that run on it}."""
     running: dict[int, list[int]] = {}
-    for entry in sorted(filter(str.isdigit, os.listdir("/proc")), key=int) if inodes else ():
-        try:
-            for inode in inodes & _mapped(entry):
-                running.setdefault(inode, []).append(int(entry))
-        except OSError:
-            continue
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))) if inodes else ():
+        inode = _inode_of(pid)
+        if inode in inodes:
+            running.setdefault(inode, []).append(pid)
     return running
 
 
-def _own_inode() -> int:
-    return next(iter(_mapped("self")), 0)
+def _inode_of(pid: int) -> int:
+    try:
+        return _core.clock_inode(pid)
+    except OSError:
+        return 0
 
 
 # ---- adjusting ----

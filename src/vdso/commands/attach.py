@@ -1,36 +1,47 @@
-"""`vdso attach`: puts a running process on a clock of ours. vdso.swap.attach does it."""
+"""`vdso attach`: puts a running process on a clock of ours. vdso.swap.join does it."""
 
 import sys
 
+from vdso.commands.clock_options import FREEZE, VALUED, ClockOptions, read_clock
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
 
 HELP = """\
-usage: vdso attach PID (--at WHEN | --offset DURATION) [--timeout SECONDS] [--json]
+usage: vdso attach PID [--session NAME] [--at WHEN | --offset DURATION] [--rate X | --freeze]
+                   [--clocks wall|all] [--timeout SECONDS] [--json]
 
-Moves the time of a process that is already running, without restarting it, and of the children that it forks
-from now on. It stands still for a millisecond or so, and never for more than 50.
+Puts a process that is already running, and the children that it forks from now on, on a clock that you set,
+without restarting it. It stands still for a millisecond or so, and never for more than 50.
 
-  --at WHEN          move it to this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
+  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
                      the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
-  --offset DURATION  move it by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
+  --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
+  --rate X           let the time pass X times as fast: 10, 0.5, 0 (stands still), up to 1000000
+  --freeze           let it stand still: --rate 0
+  --clocks wall      move, scale and freeze the clocks that tell the date (default)
+  --clocks all       scale and freeze MONOTONIC, BOOTTIME and RAW too, from their own value; never set
+  --session NAME     give the clock a name, by which `vdso time NAME` adjusts it; or put the process on the
+                     clock that has the name already. Without it the name is PID
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)
   --json             print what was done as JSON
 
-Moved are REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or BOOTTIME.
-`vdso detach PID` gives it the host's clock back.
+--at and --offset move REALTIME, REALTIME_COARSE and TAI, time() and gettimeofday(); never MONOTONIC or
+BOOTTIME. `vdso time` changes the clock from then on, `vdso detach PID` gives the process the host's back.
 
 example:
   vdso attach 1234 --offset +1000d
+  vdso attach 1234 --session test --rate 60
+  vdso attach 5678 --session test
+  vdso time test --freeze
 
 not moved:
   what the process and its children exec: programs start on the host's clock (vdso run follows them)
   system calls for the time that are made without the C library's clock functions
-  sleeps and waits to an absolute REALTIME deadline, and timers set to one
-The process may still set the host's clock, if it may.
+  sleeps and waits to an absolute REALTIME deadline, and timers set to one: the kernel goes by the host's time
+The process may still set the host's clock, if it may: nothing catches that, as vdso run does.
 
 exit status:
-  0 attached; 2 usage; 113 to 124 why not: docs/attach.md
+  0 attached; 2 usage; 113 to 125 why not: docs/attach.md
 """
 
 
@@ -53,41 +64,49 @@ def pid(text: str) -> int:
 
 
 def main(words: list[str]) -> int:
-    """Attaches and says so in one line. Raises as vdso.swap.attach.attach()."""
+    """Attaches and says so in one line. Raises as vdso.swap.join.join()."""
     parser = Parser("attach", HELP)
     parser.add_argument("pid")
-    parser.add_argument("--at")
-    parser.add_argument("--offset")
+    for option in VALUED:
+        parser.add_argument(option)
+    parser.add_argument(FREEZE, action="store_true")
     parser.add_argument("--timeout", default="2")
     parser.add_argument("--json", action="store_true")
-    options = parser.read(_join_values(words))
-    if options is None:
+    given = parser.read(_join_values(words))
+    if given is None:
         return 0
-    target, patience_s = pid(options.pid), timeout_s(options.timeout)
-    if (options.at is None) == (options.offset is None):
-        raise UsageError("which time? one of --at and --offset", "vdso attach --help shows how")
-
-    from vdso.clocks.transform import parse_duration, parse_when
-
-    offset_ns = parse_duration(options.offset) if options.offset is not None else 0
-    at_ns = parse_when(options.at) if options.at is not None else None
-
-    from vdso import _core
-    from vdso.swap.attach import attach, clock_page
-
-    if at_ns is not None:
-        # By the system call: this process may itself run on a moved clock.
-        offset_ns = at_ns - _core.kernel_clock_ns(0)
-    page = clock_page(offset_ns)
-    done = attach(target, page.reader_fd, timeout_s=patience_s)
-    if options.json:
-        from vdso.commands.output import print_json
-
-        print_json(done)
-    else:
-        sys.stdout.write(
-            f"attached {done.name} (pid {done.pid}); it stood still for {done.stood_ns / 1e6:.1f} ms\n"
+    target, patience_s = pid(given.pid), timeout_s(given.timeout)
+    options = ClockOptions()
+    values = {name: getattr(given, name.lstrip("-")) for name in VALUED}
+    read_clock(options, {name: value for name, value in values.items() if value is not None}, given.freeze)
+    if options.session is None and not options.sets_clock():
+        raise UsageError(
+            "which clock? one of --at, --offset, --rate, --freeze, --clocks and --session",
+            "vdso attach --help shows how",
         )
+
+    from vdso.clocks.session import Adjustment
+    from vdso.swap.join import join
+
+    times = (options.at_ns, options.offset_ns, options.rate)
+    joined = join(
+        target,
+        session=options.session,
+        first=None
+        if times == (None, None, None)
+        else Adjustment(at_ns=options.at_ns, offset_ns=options.offset_ns, rate=options.rate),
+        everything=options.everything,
+        timeout_s=patience_s,
+    )
+    done = joined.done
+    if given.json:
+        from vdso.commands.output import plain, print_json
+
+        print_json({**plain(done), "session": joined.session})
+    else:
+        where = f" to the session {joined.session}" if options.session is not None else ""
+        stood = f"{done.stood_ns / 1e6:.1f} ms"
+        sys.stdout.write(f"attached {done.name} (pid {done.pid}){where}; it stood still for {stood}\n")
     return 0
 
 
@@ -96,6 +115,6 @@ def _join_values(words: list[str]) -> list[str]:
     joined: list[str] = []
     rest = iter(words)
     for word in rest:
-        value = next(rest, None) if word in ("--offset", "--at") else None
+        value = next(rest, None) if word in VALUED else None
         joined.append(word if value is None else f"{word}={value}")
     return joined

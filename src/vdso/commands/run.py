@@ -5,6 +5,7 @@ Only reads the command line; vdso.swap.run does it.
 
 import sys
 
+from vdso.commands.clock_options import FREEZE, VALUED, ClockOptions, read_clock
 from vdso.errors import UsageError
 
 HELP = """\
@@ -55,35 +56,17 @@ exit status:
 
 USAGE_HINT = "vdso run --help shows how"
 CLOCKS = ("kernel", "tsc")
-CLOCK_SETS = ("wall", "all")
-VALUED = ("--clock", "--at", "--offset", "--rate", "--clocks", "--session")
-FLAGS = ("--strict", "--no-follow", "--strict-swap", "--freeze", "--help", "-h")
+FLAGS = ("--strict", "--no-follow", "--strict-swap", FREEZE, "--help", "-h")
 
 
-class Options:
-    """What the command line asks for. Times in ns, of REALTIME since 1970 or to be added; rate in 32.32."""
+class Options(ClockOptions):
+    """What the command line asks for."""
 
-    __slots__ = (
-        "at_ns",
-        "clock",
-        "command",
-        "everything",
-        "follow",
-        "help",
-        "offset_ns",
-        "rate",
-        "raw_calls",
-        "session",
-        "strict",
-    )
+    __slots__ = ("clock", "command", "follow", "help", "raw_calls", "strict")
 
     def __init__(self) -> None:
+        super().__init__()
         self.clock = "kernel"
-        self.at_ns: int | None = None
-        self.offset_ns: int | None = None
-        self.rate: int | None = None
-        self.everything: bool | None = None
-        self.session: str | None = None
         self.raw_calls = False
         self.follow = True
         self.strict = False
@@ -95,6 +78,7 @@ def parse(arguments: list[str]) -> Options:
     """Reads the words after `vdso run`. Raises UsageError."""
     options = Options()
     values: dict[str, str] = {}
+    freeze = False
     position = 0
     while position < len(arguments):
         word = arguments[position]
@@ -105,7 +89,7 @@ def parse(arguments: list[str]) -> Options:
             break
         position += 1
         name, equals, value = word.partition("=")
-        if name in VALUED:
+        if name == "--clock" or name in VALUED:
             if not equals:
                 # Whatever follows is the value, also with a minus in front: --offset -2h30m.
                 if position == len(arguments) or arguments[position] == "--":
@@ -123,8 +107,8 @@ def parse(arguments: list[str]) -> Options:
             options.strict = True
         elif name == "--strict":
             options.raw_calls = True
-        elif name == "--freeze":
-            options.rate = 0
+        elif name == FREEZE:
+            freeze = True
         else:
             options.help = True
             return options
@@ -133,44 +117,16 @@ def parse(arguments: list[str]) -> Options:
         raise UsageError("no command to run", USAGE_HINT)
     if not options.command[0]:
         raise UsageError("the command is an empty word", USAGE_HINT)
-    _take_values(options, values)
-    return options
-
-
-def _take_values(options: Options, values: dict[str, str]) -> None:
-    if "--at" in values and "--offset" in values:
-        raise UsageError("--at and --offset exclude each other", "both say where the clock stands: name one")
-    if "--clock" in values:
-        options.clock = values["--clock"]
-        if options.clock not in CLOCKS:
-            raise UsageError(f"no such clock: {options.clock}", "kernel, or tsc")
-    if "--at" in values:
-        from vdso.clocks.transform import parse_when
-
-        options.at_ns = parse_when(values["--at"])
-    if "--offset" in values:
-        from vdso.clocks.transform import parse_duration
-
-        options.offset_ns = parse_duration(values["--offset"])
-    if "--rate" in values:
-        from vdso.clocks.transform import parse_rate
-
-        if options.rate is not None:
-            raise UsageError("--rate and --freeze exclude each other", "--freeze is --rate 0")
-        options.rate = parse_rate(values["--rate"])
-    if "--clocks" in values:
-        if values["--clocks"] not in CLOCK_SETS:
-            raise UsageError(f"no such set of clocks: {values['--clocks']}", "wall, or all")
-        options.everything = values["--clocks"] == "all"
-    if "--session" in values:
-        from vdso.clocks.session import check_name
-
-        options.session = check_name(values["--session"])
+    options.clock = values.get("--clock", options.clock)
+    if options.clock not in CLOCKS:
+        raise UsageError(f"no such clock: {options.clock}", "kernel, or tsc")
+    read_clock(options, values, freeze)
     if options.clock == "tsc" and (options.rate is not None or options.everything):
         raise UsageError(
             "a tsc clock keeps the host's pace: no --rate, --freeze or --clocks all",
             "--clock kernel, the default, has them",
         )
+    return options
 
 
 def main(arguments: list[str]) -> int:

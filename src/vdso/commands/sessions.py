@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
         print_json(states)
         return 0
     if not states:
-        sys.stderr.write("no session; vdso run --session NAME -- COMMAND starts one\n")
+        sys.stderr.write("no session; vdso run --session NAME -- COMMAND and vdso attach PID start one\n")
         return 0
     table = columns("session", "time", "offset", "rate", "clocks", "programs", right=(3, 5))
     for one in states:

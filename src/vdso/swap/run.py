@@ -88,7 +88,7 @@ def run(
     page, joined, lock = (
         (make(str(os.getpid())), False, -1)
         if session is None
-        else _join_or_make(session, asked or counter, make)
+        else join_or_make(session, asked or counter, make)
     )
     if joined:
         counter = page.state()[7]
@@ -177,13 +177,14 @@ def _begin(
         raise BadWhen("no clock goes so far", "some two billion years from today are the limit") from None
 
 
-def _join_or_make(
+def join_or_make(
     name: str, asked: bool, make: "Callable[[str], _core.ClockPage]"
 ) -> tuple[_core.ClockPage, bool, int]:
     """The page of that name's session, whether there was one, and a lock to hold until ours can be found.
 
     Two command lines that look at once do so one after the other: the lock is on a file that everybody has.
-    It goes with the exec, by which time a follower holds the page.
+    It goes with the exec, by which time a follower holds the page. Raises SessionExists where there was one
+    and something is `asked` of its clock.
     """
     import fcntl
 

@@ -1,0 +1,101 @@
+"""Attaches a running process to a session: one that there is, or a new one.
+
+vdso.swap.attach does the attaching, and is given a clock page; here is decided which, and who holds it.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+from vdso import _core
+from vdso.clocks.session import Adjustment, create, create_for, of_process
+from vdso.errors import AlreadyAttached, HelperMissing, SessionError
+from vdso.swap.attach import TIMEOUT_S, Attached, attach
+from vdso.swap.run import PACKAGE, join_or_make
+
+PATIENCE_S = 10.0  # less than that of a holder that looks for who runs on the page
+
+HOLDER = os.path.join(PACKAGE, "libexec", "vdso-session")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What attaching to a session came to."""
+
+    session: str  # its name
+    done: Attached
+
+
+def join(
+    pid: int,
+    *,
+    session: str | None = None,
+    first: Adjustment | None = None,
+    everything: bool | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Joined:
+    """Puts a running process on a session's clock, with whatever it forks from then on.
+
+    `session`: the name of one, old or new, else a new one by the process's id. `first` and `everything`: what
+    a new one says; None is the host's time, and wall clocks alone. Raises SessionExists where they are given
+    for one that there is, BadWhen, and what vdso.swap.attach.attach() does.
+    """
+
+    def make(name: str) -> _core.ClockPage:
+        return create(name, first, everything=bool(everything))
+
+    asked = first is not None or everything is not None
+    if session is None:
+        page, lock = create_for(pid, first, everything=bool(everything)), -1
+    else:
+        page, _, lock = join_or_make(session, asked, make)
+    if lock >= 0:
+        os.close(lock)  # by now it can be found, and we hold it until the end
+    # Before anything is done to the process: what nobody can find nobody could change.
+    hold(page)
+    flags = _core.PROCESS_NO_COUNTER if page.state()[7] and not _shares_time_namespace(pid) else 0
+    began_s = time.monotonic()
+    try:
+        done = attach(pid, page.reader_fd, flags=flags, timeout_s=timeout_s)
+    except AlreadyAttached as already:
+        raise _where_it_is(pid, already) from None
+    if time.monotonic() - began_s > PATIENCE_S:
+        hold(page)
+    return Joined(session or str(pid), done)
+
+
+def hold(page: _core.ClockPage) -> None:
+    """Has somebody hold a session's page as long as any process has it mapped (c/core/session_main.c).
+
+    Raises HelperMissing, SessionError.
+    """
+    answer, ready = os.pipe2(os.O_CLOEXEC)
+    words = ["vdso-session", "--page", str(page.fd), "--ready", str(ready)]
+    try:
+        _core.launch_apart(HOLDER, words, [page.fd, ready])
+    except OSError as error:
+        os.close(answer)
+        raise HelperMissing(f"{HOLDER}: {error.strerror}") from None
+    finally:
+        os.close(ready)
+    with open(answer, encoding="ascii") as stream:
+        if stream.read() != "ok\n":
+            raise SessionError("the session's holder ended without a word", "")
+
+
+def _shares_time_namespace(pid: int) -> bool:
+    """Only where a tsc clock's keeper is (it is found where we are) its counter is right."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/time") == os.readlink("/proc/self/ns/time")
+    except OSError:
+        return False
+
+
+def _where_it_is(pid: int, already: AlreadyAttached) -> AlreadyAttached:
+    """The same with what to do: a session that can be found can be adjusted."""
+    found = of_process(pid)
+    if found is None:
+        return already
+    others = len(found.programs) - 1
+    shared = f", and that of {others} other{'s' if others > 1 else ''}" if others else ""
+    return AlreadyAttached(already.message, f"vdso time {found.name} ... changes its clock{shared}")
