@@ -2,10 +2,10 @@
 
 A session is its clock page, a memfd whose own name carries the session's. Nothing of it is in a file system,
 so nothing of it can stay behind: it lives as long as somebody holds the page open, which is the follower of
-each `vdso run` on it, its guard, for a tsc clock its keeper, and, for processes that were attached to it and so
-have no descriptor, a `vdso-session`. Another process finds the page among their descriptors in /proc, and may
-open it where the kernel lets it look there: as the same user, or as root. It writes for a moment, under a lock
-that the kernel drops should it die.
+each `vdso run` on it, its guard, for a tsc clock its keeper, and a `vdso-session` for processes that were
+attached to it, since these have no descriptor. Another process finds the page among their descriptors in
+/proc, and may open it where the kernel lets it look there: as the same user, or as root. It writes for a
+moment, under a lock that the kernel drops should it die.
 
 Knows nothing of how a program comes to run on a session: that is vdso.swap's.
 """
@@ -33,7 +33,7 @@ NAME_LIMIT = 64
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 # Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
-HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run", "vdso-attach")
+HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
 # It ends a moment after the last process that has the page mapped, detached ones among them.
 _LINGERER = "vdso-session"
 
@@ -249,6 +249,19 @@ def _inode_of(pid: int) -> int:
 
 
 # ---- adjusting ----
+
+
+def find_open(name: str | None) -> tuple[Found, _core.ClockPage]:
+    """find(), and its page as open_page() has it. Looks again where whoever held it has ended in between, since
+    another may hold it by then."""
+    for _ in range(_LOOKS):
+        found = find(name)
+        try:
+            return found, open_page(found)
+        except SessionNotThere:
+            time.sleep(_PAUSE_S)
+    found = find(name)
+    return found, open_page(found)
 
 
 def open_page(found: Found) -> _core.ClockPage:

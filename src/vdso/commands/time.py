@@ -1,6 +1,6 @@
 """`vdso time`: shows a session's clock, or adjusts it while programs run on it."""
 
-from vdso.clocks.session import RESET, Adjustment, State, adjust, find, open_page, state
+from vdso.clocks.session import RESET, Adjustment, State, adjust, find_open, state
 from vdso.clocks.transform import NS_PER_S, parse_duration, parse_rate, parse_when
 from vdso.commands.output import print_json
 from vdso.commands.parser import Parser
@@ -83,8 +83,7 @@ def main(words: list[str]) -> int:
     if parsed is None:
         return 0
     name, changes, show, as_json = parsed
-    found = find(name)
-    page = open_page(found)
+    found, page = find_open(name)
     if changes is not None:
         adjust(page, changes)
     if as_json:

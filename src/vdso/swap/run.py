@@ -188,17 +188,17 @@ def join_or_make(
     """
     import fcntl
 
-    from vdso.clocks.session import find, open_page
+    from vdso.clocks.session import find_open
     from vdso.errors import SessionNotThere
 
     lock = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    # By this name another command line finds us and our page, as long as nobody else holds it.
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write("vdso-run")
     try:
-        page = open_page(find(name))
+        _, page = find_open(name)
     except SessionNotThere:
-        # By this name another command line finds us, as long as we are not yet the command.
-        with open("/proc/self/comm", "w", encoding="ascii") as comm:
-            comm.write("vdso-run")
         return make(name), False, lock
     if asked:
         raise SessionExists(
