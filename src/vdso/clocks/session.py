@@ -252,7 +252,7 @@ def _inode_of(pid: int) -> int:
 
 
 def find_open(name: str | None) -> tuple[Found, _core.ClockPage]:
-    """find(), and its page as open_page() has it. Looks again where whoever held it has ended in between, since
+    """find(), and its page as open_page() has it. Looks again where whoever held it has ended in between:
     another may hold it by then."""
     for _ in range(_LOOKS):
         found = find(name)

@@ -9,7 +9,8 @@ HELP = """\
 usage: vdso detach PID [--timeout SECONDS] [--json]
 
 Gives a process that was attached (`vdso attach`), or forked by one that was, the host's clock back. Its vDSO
-is again what the kernel gave it; our pages, which nothing leads to any more, stay until it execs or ends.
+is again what the kernel gave it; our pages, which nothing leads to any more, stay until it execs or ends. Its
+session goes on for the other processes on it.
 
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)
   --json             print what was done as JSON

@@ -10,8 +10,9 @@ HELP = """\
 usage: vdso time [NAME] [--at WHEN | --offset D | --shift D] [--rate X | --freeze | --thaw] [--reset]
                  [--show] [--json]
 
-Shows the clock of a session, or adjusts it while programs run on it. NAME is what `vdso run --session` gave,
-or the process id of what `vdso run` runs; without it the session that vdso itself runs on, or the only one.
+Shows the clock of a session, or adjusts it while programs run on it. NAME is what `vdso run --session` or
+`vdso attach --session` gave, or the process id of what was run or attached; without it the session that vdso
+itself runs on, or the only one.
 
   --at WHEN     set the time: 2030-01-01T00:00:00Z, '2030-01-01 12:00', @1893456000
   --offset D    set it to the host's time and this much: +1000d, -2h30m
