@@ -49,17 +49,25 @@ static PyObject *where_text(const struct vdso_where *where)
 	return text != NULL ? text : PyUnicode_FromString("record");
 }
 
+/* What a value's own code raises is for the caller, as it is: an interrupt, or a mistake of its own. What only says that
+ * the value is not of a kind is cleared. */
+static bool for_the_caller(void)
+{
+	if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError) &&
+	    !PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_LookupError) &&
+	    !PyErr_ExceptionMatches(PyExc_AttributeError) && !PyErr_ExceptionMatches(PyExc_BufferError))
+		return true;
+	PyErr_Clear();
+	return false;
+}
+
 int vdso_raise_value(const struct vdso_where *where, const char *format, ...)
 {
 	PyObject *field, *reason;
 	va_list list;
 
-	/* What a value's own code raises is for the caller, as it is: an interrupt, or a mistake of its own. */
-	if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError) &&
-	    !PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_LookupError) &&
-	    !PyErr_ExceptionMatches(PyExc_AttributeError) && !PyErr_ExceptionMatches(PyExc_BufferError))
+	if (for_the_caller())
 		return -1;
-	PyErr_Clear();
 	va_start(list, format);
 	reason = PyUnicode_FromFormatV(format, list);
 	va_end(list);
@@ -68,6 +76,32 @@ int vdso_raise_value(const struct vdso_where *where, const char *format, ...)
 		vdso_raise("BadValue", "(OO)", field, reason);
 	Py_XDECREF(field);
 	Py_XDECREF(reason);
+	return -1;
+}
+
+/* The same with the value itself between `before` and the format. Not every value can be shown: Python writes no number
+ * of more than 4,300 digits, and a __repr__ may fail. */
+static int raise_showing(const struct vdso_where *where, const char *before, PyObject *value, const char *format, ...)
+{
+	PyObject *shown, *after;
+	va_list list;
+
+	if (for_the_caller())
+		return -1;
+	shown = PyObject_Repr(value);
+	if (shown == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+		PyErr_Clear();
+		shown = PyUnicode_FromFormat("this %.100s", Py_TYPE(value)->tp_name);
+	}
+	if (shown == NULL)
+		return -1;
+	va_start(list, format);
+	after = PyUnicode_FromFormatV(format, list);
+	va_end(list);
+	if (after != NULL)
+		vdso_raise_value(where, "%s%.100U%U", before, shown, after);
+	Py_XDECREF(after);
+	Py_DECREF(shown);
 	return -1;
 }
 
@@ -107,8 +141,8 @@ static int integer_store(const struct vdso_field *field, char *at, PyObject *val
 outside:
 	PyErr_Clear();
 	Py_DECREF(number);
-	return vdso_raise_value(where, "%.100R is out of range: %s holds %lld to %llu", value, kinds[field->kind].name,
-				(long long)kinds[field->kind].least, (unsigned long long)kinds[field->kind].most);
+	return raise_showing(where, "", value, " is out of range: %s holds %lld to %llu", kinds[field->kind].name,
+			     (long long)kinds[field->kind].least, (unsigned long long)kinds[field->kind].most);
 }
 
 static int float_store(const struct vdso_field *field, char *at, PyObject *value, const struct vdso_where *where)
@@ -133,7 +167,7 @@ static int float_store(const struct vdso_field *field, char *at, PyObject *value
 	}
 	narrow = (float)number;
 	if (isinf(narrow) && !isinf(number))
-		return vdso_raise_value(where, "%R is out of f32's range", value);
+		return raise_showing(where, "", value, " is out of f32's range");
 	memcpy(at, &narrow, sizeof(narrow));
 	return 0;
 }

@@ -257,6 +257,34 @@ def test_what_a_value_raises_is_the_callers(
     assert reader.version == 1
 
 
+def test_a_value_that_cannot_be_shown(page: tuple[Publisher, Reader]) -> None:
+    class Mute:
+        def __index__(self) -> int:
+            return 10**100
+
+        def __float__(self) -> float:
+            return 1e300
+
+        def __repr__(self) -> str:
+            raise error
+
+    publisher, reader = page
+    given = [("plain", Mute()), ("on", Mute()), ("depth", [1, Mute(), 3])]
+    error: BaseException = ZeroDivisionError()
+    for field, value in given:
+        with pytest.raises(errors.BadValue, match=f"^{field}.*this Mute"):
+            publisher.update(**{field: value})
+    error = KeyboardInterrupt()
+    for field, value in given:
+        with pytest.raises(KeyboardInterrupt):
+            publisher.update(**{field: value})
+    # Python writes no number that long.
+    for field, number in (("plain", 10**5000), ("plain", -(10**5000)), ("on", 10**5000)):
+        with pytest.raises(errors.BadValue, match=f"^{field}: .*this int"):
+            publisher.update(**{field: number})
+    assert reader.version == 1
+
+
 class Floating:
     def __init__(self, run: Any) -> None:
         self.run = run
