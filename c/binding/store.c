@@ -189,7 +189,7 @@ static int bool_store(char *at, PyObject *value, const struct vdso_where *where)
 			return 0;
 		}
 	}
-	return vdso_raise_value(where, "bool wants True or False, not %.100R", value);
+	return raise_showing(where, "bool wants True or False, not ", value, "");
 }
 
 static int str_store(const struct vdso_field *field, char *at, PyObject *value, const struct vdso_where *where)
@@ -404,6 +404,19 @@ static int from_attributes(const struct vdso_record *record, char *bytes, PyObje
 	return 0;
 }
 
+/* A record of numpy's has its fields as items. A field may be called dtype, and hold anything, in a class of any other kind. */
+static bool is_numpy_record(PyObject *value)
+{
+	PyObject *dtype = PyMapping_Check(value) ? PyObject_GetAttrString(value, "dtype") : NULL;
+	PyObject *names = dtype != NULL ? PyObject_GetAttrString(dtype, "names") : NULL;
+	bool is = names != NULL && PyTuple_Check(names);
+
+	PyErr_Clear();
+	Py_XDECREF(names);
+	Py_XDECREF(dtype);
+	return is;
+}
+
 int vdso_record_store(const struct vdso_record *record, void *bytes, PyObject *value, const struct vdso_where *up)
 {
 	if (Py_IS_TYPE(value, record->snapshot) && ((struct vdso_snapshot *)value)->record == record) {
@@ -414,6 +427,5 @@ int vdso_record_store(const struct vdso_record *record, void *bytes, PyObject *v
 		return from_mapping(record, bytes, value, up);
 	if (PyTuple_Check(value) || PyList_Check(value))
 		return from_sequence(record, bytes, value, up);
-	/* A numpy record has its fields as items. */
-	return from_attributes(record, bytes, value, up, PyObject_HasAttrString(value, "dtype"));
+	return from_attributes(record, bytes, value, up, is_numpy_record(value));
 }

@@ -24,7 +24,9 @@ def convert(snapshot: _core.Snapshot, wanted: Any) -> Any:
     elif not is_class:
         import numpy
 
-        return numpy.frombuffer(bytes(memoryview(snapshot)), found.dtype)[0]
+        # Same fields need not be same places, nor the same order of bytes.
+        kind = wanted if isinstance(wanted, numpy.dtype) else found.dtype
+        return numpy.frombuffer(bytes(memoryview(snapshot)), found.dtype).astype(kind)[0]
     return _made(snapshot, wanted)
 
 

@@ -463,6 +463,59 @@ def test_as_somebodys_class(tmp_path: Path) -> None:
         assert (packed.a, packed.b) == (1, 2.0)
 
 
+def test_as_the_dtype_that_was_asked_for(tmp_path: Path) -> None:
+    """Which may be another with the same fields: packed, big-endian, or of another class."""
+    inner = [("x", ">u2"), ("y", "?")]
+    odd = numpy.dtype((numpy.record, [("b", "?"), ("f", ">f8"), ("r", inner, (2,)), ("s", "S3")]))
+    with vdso.publish("r", odd, directory=tmp_path) as publisher:
+        publisher.set((True, 1.5, [(256, True), (2, False)], b"ab"))
+        snapshot = vdso.open("r", directory=tmp_path).snapshot()
+        found = snapshot.as_(odd)
+        assert found.dtype == odd
+        assert isinstance(found, numpy.record)
+        assert found.tolist()[:2] == (True, 1.5)
+        assert found.r["x"].tolist() == [256, 2]
+        own = schema.layout_of(odd)
+        assert snapshot.as_(own).dtype == own.dtype
+        publisher.set(found)
+        assert vdso.open("r", directory=tmp_path).snapshot() == snapshot
+
+
+def test_a_field_called_dtype(tmp_path: Path) -> None:
+    @dataclasses.dataclass
+    class Names:
+        names: vdso.Array[vdso.I64, 2]
+
+    @dataclasses.dataclass
+    class Plain:
+        dtype: vdso.I64
+        inner: Names
+
+    @dataclasses.dataclass
+    class Nested:
+        dtype: Names
+
+    class CPlain(ctypes.Structure):
+        _fields_: ClassVar = [("dtype", ctypes.c_int64)]
+
+    given: list[tuple[Any, Any]] = [
+        (Plain, Plain(5, Names((1, 2)))),
+        (Nested, Nested(Names((1, 2)))),
+        (CPlain, CPlain(6)),
+        (msgspec.defstruct("M", [("dtype", int), ("keys", int)]), None),
+    ]
+    for number, (kind, value) in enumerate(given):
+        record = kind(7, 8) if value is None else value
+        with vdso.publish(f"r{number}", kind, directory=tmp_path, initial=record) as publisher:
+            before = vdso.open(f"r{number}", directory=tmp_path).snapshot()
+            publisher.set(record)
+            # As numpy has it: a scalar, one of the class with attributes, and an array without dimensions.
+            scalar = before.as_(schema.layout_of(kind).dtype)
+            for form in (scalar, numpy.rec.array(scalar)[()], numpy.asarray(scalar)):
+                publisher.set(form)
+            assert vdso.open(f"r{number}", directory=tmp_path).snapshot() == before
+
+
 @dataclasses.dataclass
 class Odder:
     cost: float
