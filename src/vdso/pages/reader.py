@@ -5,17 +5,25 @@ file's size.
 """
 
 import contextlib
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vdso import _core, errors
 from vdso.pages import directory as places
 from vdso.pages import fieldtable, records, schema
 from vdso.pages.schema import Layout
+
+if TYPE_CHECKING:
+    import asyncio
+    import queue
+
+    # What the next version is handed to, and by when there has to be one.
+    _Question = tuple[asyncio.Future[tuple["Reader", Any]], float | None]
 
 _YEARS_S = 1e9
 _LOOK_S = 0.2  # how often a watcher looks whether a page that went away is there again
@@ -109,55 +117,164 @@ class Reader(_core.RecordReader):
 
 
 class Watch:
-    """What watch() returns."""
+    """What watch() returns. It can be gone through again, and then goes on where that ended."""
 
     __slots__ = ("_reader", "_seen", "_timeout")
 
     def __init__(self, reader: Reader, timeout: float | None) -> None:
+        if timeout is not None and math.isnan(timeout):
+            raise errors.UsageError("a timeout is a number of seconds, not nan")
         self._reader = reader
         self._seen = 0
         self._timeout = timeout
 
-    def _step(self, slice_s: float) -> Any:
-        """A snapshot that has not been seen, or None after a while."""
-        state = self._reader._wait(self._seen, round(slice_s * 1e9))
-        if state > 0:
-            snapshot = self._reader.snapshot()
-            self._seen = snapshot.version
-            return snapshot
-        if state < 0 or self._reader.replaced:
-            try:
-                self._reader = self._reader.reopen()
-                self._seen = 0
-            except errors.PageNotThere:
-                time.sleep(min(_LOOK_S, slice_s))
-        return None
+    def _end(self) -> float | None:
+        """By when there has to be a version, by time.monotonic()."""
+        return None if self._timeout is None else time.monotonic() + self._timeout
+
+    def _next(
+        self, end: float | None, slice_s: float, gone: Callable[[], bool] = lambda: False
+    ) -> tuple[Reader, Any]:
+        """A snapshot that has not been seen, and its reader; None: there was none in time, or it is `gone`.
+
+        Whether it is asked after is looked up at least once a slice. Nothing counts as seen by this: what
+        has been handed out is.
+        """
+        reader, seen = self._reader, self._seen
+        while not gone():
+            left = slice_s if end is None else min(slice_s, max(0.0, end - time.monotonic()))
+            state = reader._wait(seen, round(left * 1e9))
+            if state > 0:
+                return reader, reader.snapshot()
+            if state < 0 or reader.replaced:
+                try:
+                    reader, seen = reader.reopen(), 0
+                    continue
+                except errors.PageNotThere:
+                    time.sleep(min(_LOOK_S, left))
+            if end is not None and time.monotonic() >= end:
+                break
+        return reader, None
+
+    def _handed_out(self, reader: Reader, snapshot: Any) -> None:
+        self._reader = reader
+        self._seen = snapshot.version
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            end = None if self._timeout is None else time.monotonic() + self._timeout
-            found = None
-            while found is None:
-                left = 1.0 if end is None else min(1.0, end - time.monotonic())
-                if left <= 0:
-                    return
-                found = self._step(left)
-            yield found
+            reader, snapshot = self._next(self._end(), 1.0)
+            if snapshot is None:
+                return
+            self._handed_out(reader, snapshot)
+            yield snapshot
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> "AsyncWatch":
+        return AsyncWatch(self)
+
+
+class AsyncWatch:
+    """A watch for `async for`. It waits in a thread of its own, which ends with it or with its event loop.
+
+    A step that is called off loses nothing: the next one gives what it would have given.
+    """
+
+    __slots__ = ("_asked", "_loop", "_questions", "_watch")
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._questions: queue.SimpleQueue[_Question | None] | None = None
+        self._asked = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._asked:
+            raise RuntimeError("this watch is waited for already")
         import asyncio
 
-        while True:
-            end = None if self._timeout is None else time.monotonic() + self._timeout
-            found = None
-            while found is None:
-                # A thread cannot be called off: it looks up so often that nobody has to wait for it at the
-                # end.
-                left = 0.1 if end is None else min(0.1, end - time.monotonic())
-                if left <= 0:
-                    return
-                found = await asyncio.to_thread(self._step, left)
-            yield found
+        loop = asyncio.get_running_loop()
+        # The thread of another loop is not ours, nor is that of the process that has forked this one.
+        if self._questions is None or self._loop is not loop:
+            self._stop()
+            self._loop, self._questions = loop, _answering(self._watch, loop)
+        answer: asyncio.Future[tuple[Reader, Any]] = loop.create_future()
+        self._asked = True
+        try:
+            self._questions.put((answer, self._watch._end()))
+            reader, snapshot = await answer
+        finally:
+            self._asked = False
+        if snapshot is None:
+            self._stop()
+            raise StopAsyncIteration
+        self._watch._handed_out(reader, snapshot)
+        return snapshot
+
+    async def aclose(self) -> None:
+        """Lets the thread go, which happens also when nobody has the watch any more."""
+        self._stop()
+
+    def _stop(self) -> None:
+        questions, self._questions = self._questions, None
+        if questions is not None:
+            questions.put(None)  # takes no lock that a thread may have had at a fork
+
+    def __del__(self) -> None:
+        self._stop()
+
+
+def _answering(watch: Watch, loop: "asyncio.AbstractEventLoop") -> "queue.SimpleQueue[_Question | None]":
+    """Starts a thread that answers questions for the next version, one at a time, until None is asked.
+
+    Not one of the loop's own threads: those are few, and others need them, to look up a host's name, say.
+    """
+    import queue
+    import threading
+
+    questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+    work = (watch, loop, questions, queue.Empty)
+    threading.Thread(target=_answer, args=work, name="vdso-watch", daemon=True).start()
+    return questions
+
+
+def _answer(
+    watch: Watch,
+    loop: "asyncio.AbstractEventLoop",
+    questions: "queue.SimpleQueue[_Question | None]",
+    empty: type[Exception],
+) -> None:
+    while not loop.is_closed():
+        try:
+            question = questions.get(timeout=1.0)
+        except empty:
+            continue
+        if question is None:
+            return
+        answer, end = question
+
+        def gone(answer: "asyncio.Future[Any]" = answer) -> bool:
+            return answer.done() or loop.is_closed()
+
+        found: tuple[Reader, Any] | BaseException
+        try:
+            # It cannot be woken but by a version, and looks up often enough to be gone when the loop is.
+            found = watch._next(end, 0.1, gone)
+        except BaseException as error:
+            found = error
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(_give, answer, found)
+        del question, answer, gone, found
+
+
+def _give(answer: "asyncio.Future[tuple[Reader, Any]]", found: tuple[Reader, Any] | BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(found, BaseException):
+        answer.set_exception(found)
+    else:
+        answer.set_result(found)
 
 
 def _reopened(name: str, expect: Layout | None, where: str | None) -> Reader:
