@@ -488,6 +488,11 @@ def test_publish_show_watch_pages_and_rm(shared: Path, vdso: str, start: Start) 
         ["show"],
         ["show", "a/b"],
         ["watch", "q", "--count", "x"],
+        ["watch", "q", "--count", "-3"],
+        ["watch", "q", "--count", "0"],
+        ["watch", "q", "--timeout", "nan"],
+        ["watch", "q", "--timeout", "-1"],
+        ["watch", "q", "--timeout", "soon"],
         ["rm"],
         ["pages", "more"],
     ],
@@ -521,6 +526,34 @@ def test_watch_on_a_terminal_is_a_table(tmp_path: Path, vdso: str, terminal: Ter
         terminal.type("\x03")
         terminal.expect(Terminal.PROMPT)
         assert "130" in terminal.command("echo $?")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--timeout", "100"]])
+def test_watch_ends_when_nobody_reads_it(tmp_path: Path, vdso: str, more: list[str]) -> None:
+    from vdso import publish
+
+    with publish("flags", Flags, directory=tmp_path, initial=Flags(True)):
+        watch = shlex.join([vdso, "watch", "flags", "--directory", str(tmp_path), *more])
+        done = finish(["bash", "-c", f"{watch} | head -1; echo ${{PIPESTATUS[0]}}"])
+        assert done.stderr == ""
+        assert done.stdout.splitlines()[1:] == ["141"]
+
+
+def test_text_is_no_command_to_the_terminal(tmp_path: Path, vdso: str, terminal: Terminal) -> None:
+    from vdso import publish
+
+    where = ["--directory", str(tmp_path)]
+    with publish("flags", Flags, directory=tmp_path, initial=Flags(True, label="\x1b[2J\n")):
+        shown = r"\x1b[2J\n"
+        assert shown in finish([vdso, "show", "flags", *where]).stdout
+        assert finish([vdso, "show", "flags", "label", *where]).stdout == shown + "\n"
+        watched = finish([vdso, "watch", "flags", "--count", "1", *where]).stdout
+        assert watched == f"1 dark=true rate=1.5 label={shown}\n"
+        for command in (["show"], ["watch", "--count", "1"]):
+            line = json.loads(finish([vdso, *command, "flags", "--json", *where]).stdout)
+            assert line["label"] == "\x1b[2J\n"
+        terminal.type(shlex.join([vdso, "watch", "flags", "--count", "1", *where]) + "\n")
+        read_until(terminal.fd, r"label.*\\x1b\[2J\\n")
 
 
 def test_the_usual_place(vdso: str) -> None:

@@ -6,6 +6,7 @@ Knows nothing of what is printed. What goes into a pipe is neither coloured nor 
 import dataclasses
 import enum
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,27 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+# Control characters, what ends a line, what turns a line's direction, and bytes that are no text.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Somebody else's text for people to read: it stays in its line, and is no command to a terminal."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def nobody_reads() -> bool:
+    """Whether whoever read the standard output has gone: a pipe's or socket's other end, or a terminal."""
+    import select
+
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file
+        return False
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}

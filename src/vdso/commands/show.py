@@ -11,7 +11,8 @@ usage: vdso show NAME [FIELD...] [--json] [--directory DIR]
 Shows one consistent record of a page: all fields, or some. One FIELD alone is printed without its name, for
 scripts. Fields of nested records are best.price, items of arrays depth[3].
 
-  --json             as JSON; the version is beside the fields, as "version"
+  --json             as JSON; the version is beside the fields, as "version". Without it, control characters
+                     in text are written out, as \\n or \\x1b
   --directory DIR    look for the page in DIR
 
 example:

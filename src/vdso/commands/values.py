@@ -6,6 +6,7 @@ JSON has no bytes and no infinities: bytes are hexadecimal text, and nan, inf an
 import math
 from typing import Any
 
+from vdso.commands import output
 from vdso.errors import BadValue, UsageError
 from vdso.pages.schema import Field, Layout
 
@@ -30,13 +31,13 @@ def to_json(value: Any) -> Any:
 
 
 def to_text(value: Any) -> str:
-    """A value in one line."""
+    """A value in one line, for people: control characters in text are written out, as \\n or \\x1b."""
     if hasattr(value, "asdict"):
         value = value.asdict()
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, str):
-        return value
+        return output.printable(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vdso.commands.output import write_file
+from vdso.commands.output import printable, write_file
 from vdso.errors import OutputRefused
 
 
@@ -62,3 +62,8 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     assert os.read(reader, 100) == b"text"
     os.close(reader)
     assert path.is_fifo()
+
+
+def test_text_of_others_stays_in_its_line() -> None:
+    assert printable("ä \u3000 \\n") == "ä \u3000 \\n"
+    assert printable("\x1b[1m\r\n\x9b\x7f\u2028\u202e\udc80") == r"\x1b[1m\r\n\x9b\x7f\u2028\u202e\udc80"
