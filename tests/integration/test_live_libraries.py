@@ -580,7 +580,7 @@ def test_damaged_files(live: Live) -> None:
         (["nothing-here"], 1, "no page is called nothing-here"),
         (["no/name"], 2, "no name for a page"),
         ([], 2, "NAME"),
-        (["quotes", "--output", "/nowhere/at/all.h"], 1, "/nowhere/at/all.h: No such file"),
+        (["quotes", "--output", "/nowhere/at/all.h"], 1, "/nowhere/at/all.h cannot be written: no such file"),
     ],
 )
 def test_header_command_refuses(
