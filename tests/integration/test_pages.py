@@ -503,6 +503,20 @@ def test_usage(vdso: str, tmp_path: Path, words: list[str]) -> None:
     assert done.stderr.startswith("vdso: ")
 
 
+@pytest.mark.parametrize("words", [["publish", "q", "a:f64"], ["pages"]])
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("/proc/zz", "/proc/zz: no such file or directory"),
+        ("/etc/passwd/x", "/etc/passwd/x: not a directory"),
+        ("", "the directory's name is empty"),
+    ],
+)
+def test_no_directory(vdso: str, words: list[str], where: str, says: str) -> None:
+    done = finish([vdso, *words, "--directory", where])
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (1, "", f"vdso: {says}")
+
+
 def test_publish_from_a_file(vdso: str, tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     lines.write_text('{"dark": true}\n\n{"rate": "inf"}\n', encoding="utf-8")

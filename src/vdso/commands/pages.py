@@ -20,7 +20,7 @@ example:
   vdso pages
 
 exit status:
-  0, also when there are none; 2 usage
+  0, also when there are none; 1 no such DIR, or one that is not to be trusted; 2 usage
 """
 
 
@@ -32,13 +32,9 @@ def main(words: list[str]) -> int:
     if options is None:
         return 0
     from vdso.commands import output
-    from vdso.errors import SourceError
     from vdso.pages.catalogue import published
 
-    try:
-        found = published(options.directory)
-    except OSError as error:
-        raise SourceError(f"{options.directory}: {str(error.strerror).lower()}") from None
+    found = published(options.directory)
     if options.json:
         output.print_json(found)
         return 0

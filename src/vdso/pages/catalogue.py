@@ -45,16 +45,15 @@ def all_directories() -> list[str]:
 def published(directory: str | os.PathLike[str] | None = None, *, rate_s: float = RATE_S) -> list[Published]:
     """All pages, in all directories or in one; their rates are counted over so many seconds (0: not at
     all).
+
+    Raises DirectoryRefused.
     """
-    where = all_directories() if directory is None else [os.path.abspath(os.fspath(directory))]
+    where = all_directories() if directory is None else [places.named(directory)]
     found: list[tuple[str, str, int, bool, Reader | str]] = []
     for path in where:
         try:
-            directory_fd = places.open_directory(path)
-        except OSError:
-            if directory is not None:
-                raise
-            continue
+            with places.refusing(path):
+                directory_fd = places.open_directory(path)
         except errors.DirectoryRefused:
             if directory is not None:
                 raise

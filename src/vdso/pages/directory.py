@@ -18,16 +18,22 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vdso import _core
-from vdso.errors import BadPageName, DirectoryRefused, NoDirectory, PageUnreadable, WriterActive
+from vdso.errors import BadPageName, DirectoryRefused, NoDirectory, NoSpace, PageUnreadable, WriterActive
 
 SUFFIX = ".so"
 NAME_MAX = 64
 _TAG_BYTES = 6
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# What is wrong with a place. Others, such as EMFILE, are wrong with the process.
+_OF_THE_DIRECTORY = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EOPNOTSUPP, errno.ENODEV, errno.ENXIO, errno.ESTALE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Place:
 
 def check_page_name(name: str) -> None:
     """Raises BadPageName."""
+    if not isinstance(name, str):
+        raise BadPageName(f"a page's name is text, not {type(name).__name__}")
     good = name.replace("_", "").replace("-", "")
     if not (good.isascii() and good.isalnum() and name[0].isalpha() and len(name) <= NAME_MAX):
         raise BadPageName(f"{name!r} is no name for a page")
@@ -75,13 +83,38 @@ def place_of(path: str) -> Place:
     return Place(path, noexec, volatile)
 
 
+def named(directory: str | os.PathLike[str]) -> str:
+    """The whole path of a directory that somebody names. Raises DirectoryRefused."""
+    path = os.fsdecode(directory)
+    if not path:  # a variable that was not set, say, and would mean the current directory
+        raise DirectoryRefused("the directory's name is empty")
+    if "\0" in path:
+        raise DirectoryRefused(f"{path!r}: a zero character is in the directory's name", "")
+    return os.path.abspath(path)
+
+
+@contextlib.contextmanager
+def refusing(path: str) -> Iterator[None]:
+    """Makes what the system says against a directory, or a file in it, DirectoryRefused or NoSpace."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{path}: {str(error.strerror).lower()}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(said) from None
+        if error.errno in _OF_THE_DIRECTORY:
+            raise DirectoryRefused(said, "") from None
+        raise
+
+
 def for_publishing(directory: str | os.PathLike[str] | None) -> Place:
-    """The directory to publish in, made if need be. Raises DirectoryRefused, NoDirectory."""
+    """The directory to publish in, made if need be. Raises DirectoryRefused, NoDirectory, NoSpace."""
     if directory is not None:
-        path = os.path.abspath(os.fspath(directory))
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        os.close(open_directory(path, publishing=True))
-        return place_of(path)
+        path = named(directory)
+        with refusing(path):
+            os.makedirs(path, mode=0o755, exist_ok=True)
+            os.close(open_directory(path, publishing=True))
+            return place_of(path)
     second: Place | None = None
     refusals = []
     for path in own_candidates():

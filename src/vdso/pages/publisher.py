@@ -5,7 +5,7 @@ not have. The page's bytes are written by vdso._core; here is what decides.
 """
 
 import contextlib
-import errno
+import operator
 import os
 import sys
 import threading
@@ -122,15 +122,18 @@ def publish(
     """
     places.check_page_name(name)
     layout = schemas.layout_of(schema)
+    slots = _whole_number("slots", slots)
     if slots < 2 or slots > _core.SLOTS_MAX or slots & (slots - 1):
-        raise errors.UsageError(f"slots is a power of two from 2 to {_core.SLOTS_MAX}, not {slots}")
+        raise errors.UsageError(f"slots is a power of two from 2 to {_core.SLOTS_MAX}")
+    mode = _whole_number("mode", mode)
     # The next publisher of the same user's has to be able to go on in it.
     if mode & ~0o777 or mode & 0o022 or mode & 0o600 != 0o600:
         raise errors.UsageError(f"a page of mode {mode:o} could not be published", "0644, 0640 or 0600")
     place = places.for_publishing(directory)
-    directory_fd = places.open_directory(place.path, publishing=True)
+    with places.refusing(place.path):
+        directory_fd = places.open_directory(place.path, publishing=True)
     try:
-        with _guard, _room(place):
+        with _guard, places.refusing(place.path):
             lock = _lock(directory_fd, name)
             try:
                 made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
@@ -144,14 +147,12 @@ def publish(
     return made
 
 
-@contextlib.contextmanager
-def _room(place: places.Place) -> Iterator[None]:
+def _whole_number(what: str, value: Any) -> int:
     try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise errors.NoSpace(f"{place.path}: {str(error.strerror).lower()}") from None
+        return operator.index(value)
+    except TypeError:
+        said = f"{what} is a whole number, not {type(value).__name__}"
+        raise errors.UsageError(said, "such as 4" if what == "slots" else "such as 0o644") from None
 
 
 def _lock(directory_fd: int, name: str) -> int:
@@ -307,7 +308,7 @@ def remove(name: str, *, directory: str | os.PathLike[str] | None = None) -> Non
     Raises WriterActive while there is a publisher, PageNotThere, DirectoryRefused, BadPageName.
     """
     places.check_page_name(name)
-    where = places.own_candidates() if directory is None else [os.path.abspath(os.fspath(directory))]
+    where = places.own_candidates() if directory is None else [places.named(directory)]
     for path in where:
         try:
             directory_fd = places.open_directory(path, publishing=True)

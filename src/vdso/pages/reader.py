@@ -287,10 +287,10 @@ def open_page(name: str, *, expect: Any = None, directory: str | os.PathLike[str
     expect: a schema that the page's records must have. directory: where to look, if not in the usual places.
 
     Raises PageNotThere, PageUnreadable where the file is damaged or not to be trusted, PageDiffers,
-    BadPageName.
+    BadPageName, DirectoryRefused.
     """
     wanted = None if expect is None else schema.layout_of(expect)
-    where = None if directory is None else os.path.abspath(os.fspath(directory))
+    where = None if directory is None else places.named(directory)
     found = _find(name, where)
     layout: Layout = found._record.layout
     if wanted is not None and layout != wanted:

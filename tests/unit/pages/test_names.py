@@ -575,8 +575,57 @@ def test_a_directory_that_others_write_in_is_refused(tmp_path: Path, mode: int) 
 def test_a_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    with pytest.raises(OSError, match="link"):
+    with pytest.raises(errors.DirectoryRefused, match="link: not a directory"):
         vdso.publish("pair", Pair, directory=tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/proc/zz", "/proc/zz: no such file or directory"),
+        ("/etc/passwd", "/etc/passwd: file exists"),
+        ("/etc/passwd/more", "/etc/passwd/more: not a directory"),
+        (b"/etc/passwd/more", "/etc/passwd/more: not a directory"),
+        ("/proc/self", "/proc/self: "),
+        ("a" * 300, "file name too long"),
+        ("a\0b", "zero character"),
+        ("", "the directory's name is empty"),
+        (b"", "the directory's name is empty"),
+    ],
+)
+def test_no_directory_for_pages(path: Any, says: str) -> None:
+    with pytest.raises(errors.DirectoryRefused, match=says) as caught:
+        vdso.publish("pair", Pair, directory=path)
+    assert caught.value.exit_code == 1
+    with pytest.raises(errors.DirectoryRefused):
+        catalogue.published(path)
+    for use in (vdso.open, remove):
+        with pytest.raises((errors.DirectoryRefused, errors.PageNotThere)):
+            use("pair", directory=path)
+
+
+def test_arguments_of_another_type(tmp_path: Path) -> None:
+    for more, says in [
+        ({"slots": "4"}, "slots is a whole number, not str"),
+        ({"slots": 4.0}, "slots is a whole number, not float"),
+        ({"slots": None}, "slots is a whole number, not NoneType"),
+        ({"slots": 10**5000}, "slots is a power of two"),
+        ({"mode": "644"}, "mode is a whole number, not str"),
+        ({"mode": None}, "mode is a whole number, not NoneType"),
+    ]:
+        arguments: dict[str, Any] = more
+        with pytest.raises(errors.UsageError, match=says):
+            vdso.publish("pair", Pair, directory=tmp_path, **arguments)
+    for name in (5, None, b"pair", ["a"]):
+        page_name: Any = name
+        for use in (lambda name: vdso.publish(name, Pair), vdso.open, remove):
+            with pytest.raises(errors.BadPageName, match="a page's name is text, not"):
+                use(page_name)
+    for where in (5, ["a"]):
+        path: Any = where
+        with pytest.raises(TypeError, match="PathLike"):
+            vdso.publish("pair", Pair, directory=path)
+    assert files(tmp_path) == []
 
 
 def test_nothing_there(tmp_path: Path) -> None:
