@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #include "page.h"
 
@@ -52,6 +53,40 @@ static PyObject *page_find(PyObject *Py_UNUSED(module), PyObject *arg)
 	return Py_BuildValue("(LIIKK)", (long long)offset, header.slots, header.record_size,
 			     header.fields_offset == 0 ? 0ull : (unsigned long long)offset + header.fields_offset,
 			     (unsigned long long)header.fields_size);
+}
+
+PyDoc_STRVAR(page_state_doc,
+	     "page_state(fd, offset, /)\n--\n\n"
+	     "(version, age in s or None, publisher's pid, STATE_*, whether it lives) of the page at offset, read without\n"
+	     "mapping the file, which its owner may truncate.\n\n"
+	     "PageNotThere: there is none, or none that this version reads.");
+
+static PyObject *page_state(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	struct vdso_page_header header;
+	struct vdso_page page = {.header = &header};
+	PyObject *age = Py_None;
+	struct timespec now;
+	long long offset;
+	bool alive;
+	int fd, err;
+
+	if (!PyArg_ParseTuple(args, "iL:page_state", &fd, &offset))
+		return NULL;
+	err = vdso_page_check(fd, offset, &header);
+	if (err != 0)
+		return vdso_raise_not_a_page(err);
+	alive = header.writer_pid != 0 && (vdso_page_held(fd) || vdso_page_writer_alive(&page));
+	if (header.heartbeat_ns != 0) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		age = PyFloat_FromDouble((double)(now.tv_sec * 1000000000ll + now.tv_nsec - (int64_t)header.heartbeat_ns) / 1e9);
+		if (age == NULL)
+			return NULL;
+	} else {
+		Py_INCREF(age);
+	}
+	return Py_BuildValue("(KNKKN)", (unsigned long long)header.head, age, (unsigned long long)header.writer_pid,
+			     (unsigned long long)header.state, PyBool_FromLong(alive));
 }
 
 PyDoc_STRVAR(page_create_doc,
@@ -131,6 +166,7 @@ static PyObject *lock_holder(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyMethodDef functions[] = {
 	{"filesystem", filesystem, METH_O, filesystem_doc},
 	{"page_find", page_find, METH_O, page_find_doc},
+	{"page_state", page_state, METH_VARARGS, page_state_doc},
 	{"page_create", page_create, METH_VARARGS, page_create_doc},
 	{"page_retire", page_retire, METH_VARARGS, page_retire_doc},
 	{"lock_file", lock_file, METH_O, lock_file_doc},

@@ -107,6 +107,12 @@ def filesystem(path: str, /) -> tuple[bool, bool]:
 def page_find(fd: int, /) -> tuple[int, int, int, int, int]:
     """(offset, slots, record_size, fields_at, fields_size) of a file's page. Raises errors.PageNotThere."""
 
+def page_state(fd: int, offset: int, /) -> tuple[int, float | None, int, int, bool]:
+    """(version, age in s or None, publisher's pid, STATE_*, whether it lives), without mapping the file.
+
+    Raises errors.PageNotThere.
+    """
+
 def page_create(
     fd: int, offset: int, record_size: int, slots: int, schema_hash: int, fields_at: int, fields_size: int, /
 ) -> None:

@@ -1,5 +1,6 @@
 """`vdso pages`: what is published here."""
 
+import os
 import pwd
 
 from vdso.commands.parser import Parser
@@ -14,7 +15,8 @@ newest version, how many versions there have been and how many come a second (co
   --directory DIR    only what is in DIR
 
 A note says where a page's file cannot be loaded as a library: its filesystem is mounted noexec. `vdso
-show`, and vdso.open() in Python, do not mind.
+show`, and vdso.open() in Python, do not mind. Another gives the option by which they find a page that is
+not in the places where they look, other users' above all.
 
 example:
   vdso pages
@@ -40,12 +42,20 @@ def main(words: list[str]) -> int:
         return 0
     from rich.text import Text
 
+    from vdso.pages.directory import reading_candidates
+
+    usual = reading_candidates()
     headers = ("name", "user", "publisher", "age", "version", "a second", "bytes", "fields", "note")
     table = output.columns(*headers, right=(3, 4, 5, 6))
     for page in found:
         if page.error is not None:
-            table.add_row(page.name, _user(page.user_id), "", "", "", "", "", "", Text(page.error, "red"))
+            name, why = Text(output.printable(page.name)), Text(output.printable(page.error), "red")
+            table.add_row(name, _user(page.user_id), "", "", "", "", "", "", why)
             continue
+        notes = ["noexec: no dlopen"] if page.noexec else []
+        where = os.path.dirname(page.path)
+        if options.directory is None and where not in usual:
+            notes.append(f"--directory {where}")
         who = str(page.publisher_pid or "-") if page.alive else "gone"
         table.add_row(
             page.name,
@@ -56,7 +66,7 @@ def main(words: list[str]) -> int:
             "-" if page.versions_per_s is None else f"{page.versions_per_s:.0f}",
             str(page.record_bytes),
             str(len(page.fields)),
-            "noexec: no dlopen" if page.noexec else "",
+            Text(", ".join(notes)),
         )
     output.console().print(table if found else "no pages")
     return 0

@@ -1,13 +1,15 @@
 """What is published on this machine, as far as this user may see it."""
 
+import contextlib
 import glob
 import os
 import time
 from dataclasses import dataclass
 
-from vdso import errors
+from vdso import _core, errors
 from vdso.pages import directory as places
-from vdso.pages.reader import Reader, open_page
+from vdso.pages import records
+from vdso.pages.schema import Layout
 
 RATE_S = 0.25
 
@@ -49,63 +51,109 @@ def published(directory: str | os.PathLike[str] | None = None, *, rate_s: float 
     Raises DirectoryRefused.
     """
     where = all_directories() if directory is None else [places.named(directory)]
-    found: list[tuple[str, str, int, bool, Reader | str]] = []
-    for path in where:
-        try:
-            with places.refusing(path):
-                directory_fd = places.open_directory(path)
-        except errors.DirectoryRefused:
-            if directory is not None:
-                raise
-            continue
-        try:
-            user = os.fstat(directory_fd).st_uid
-            noexec = places.place_of(path).noexec
-            for name in places.names(directory_fd):
-                reader: Reader | str
-                try:
-                    reader = open_page(name, directory=path)
-                except errors.VdsoError as error:
-                    reader = error.message
-                found.append((name, path, user, noexec, reader))
-        except PermissionError:
-            continue
-        finally:
-            os.close(directory_fd)
-    return _reports(found, rate_s)
+    with contextlib.ExitStack() as opened:
+        found: list[_Entry] = []
+        for path in where:
+            try:
+                with places.refusing(path):
+                    directory_fd = places.open_directory(path)
+            except errors.DirectoryRefused:
+                if directory is not None:
+                    raise
+                continue
+            try:
+                user = os.fstat(directory_fd).st_uid
+                noexec = places.place_of(path).noexec
+                for name in places.names(directory_fd):
+                    look = _look(directory_fd, name)
+                    if isinstance(look, _Look):
+                        opened.callback(os.close, look.fd)
+                    found.append(_Entry(name, path, user, noexec, look))
+            except PermissionError:
+                continue
+            finally:
+                os.close(directory_fd)
+        return _reports(found, rate_s)
 
 
-def _reports(found: list[tuple[str, str, int, bool, Reader | str]], rate_s: float) -> list[Published]:
-    readers = [reader for *_, reader in found if isinstance(reader, Reader)]
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A page's file. Read by system calls only: to map the file of another user, who may truncate it, is to
+    be at that user's mercy.
+    """
+
+    fd: int
+    file_name: str
+    offset: int
+    slots: int
+    layout: Layout
+    version: int
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    directory: str
+    user_id: int
+    noexec: bool
+    look: _Look | str  # what is wrong with it
+
+
+def _look(directory_fd: int, name: str) -> _Look | str:
+    try:
+        places.check_page_name(name)
+        opened = places.open_named(directory_fd, name)
+        if opened is None:
+            return "it has just been removed"
+    except errors.VdsoError as error:
+        return error.message
+    except PermissionError as error:
+        return str(error.strerror).lower()
+    fd, file_name = opened
+    try:
+        offset, record = records.record_in(fd)
+        version, _, _, _, alive = _core.page_state(fd, offset)
+        return _Look(fd, file_name, offset, _core.page_find(fd)[1], record.layout, version, alive)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, errors.VdsoError):
+            return error.message
+        raise
+
+
+def _reports(found: list[_Entry], rate_s: float) -> list[Published]:
     start = time.monotonic()
-    first = {id(reader): reader.version for reader in readers}
-    if rate_s > 0 and any(reader.publisher_alive for reader in readers):
+    if rate_s > 0 and any(isinstance(entry.look, _Look) and entry.look.alive for entry in found):
         time.sleep(rate_s)
     passed = time.monotonic() - start
-    reports = []
-    for name, path, user, noexec, reader in found:
-        if isinstance(reader, str):
-            link = f"{path}/{name}{places.SUFFIX}"
-            reports.append(Published(name, link, user, None, False, None, 0, None, 0, 0, {}, noexec, reader))
-            continue
-        about, version, alive = reader.page, reader.version, reader.publisher_alive
-        rate = (version - first[id(reader)]) / passed if passed >= rate_s > 0 else 0.0
-        reports.append(
-            Published(
-                name,
-                about.path,
-                user,
-                about.publisher_pid or None,
+    return [_report(entry, rate_s, passed) for entry in found]
+
+
+def _report(entry: _Entry, rate_s: float, passed_s: float) -> Published:
+    said, look = entry.look, entry.look
+    if isinstance(look, _Look):
+        try:
+            version, age_s, pid, _, alive = _core.page_state(look.fd, look.offset)
+        except errors.PageNotThere as error:  # it has been truncated meanwhile
+            said = error.message
+        else:
+            rate = (version - look.version) / passed_s if passed_s >= rate_s > 0 else 0.0
+            return Published(
+                entry.name,
+                f"{entry.directory}/{look.file_name}",
+                entry.user_id,
+                pid or None,
                 alive,
-                reader.age,
+                age_s,
                 version,
                 None if rate_s <= 0 else rate,
-                about.layout.size,
-                about.slots,
-                {field.name: field.type_name for field in about.layout.fields},
-                noexec,
+                look.layout.size,
+                look.slots,
+                {field.name: field.type_name for field in look.layout.fields},
+                entry.noexec,
                 None,
             )
-        )
-        reader.close()
-    return reports
+    link = f"{entry.directory}/{entry.name}{places.SUFFIX}"
+    why = str(said)
+    return Published(entry.name, link, entry.user_id, None, False, None, 0, None, 0, 0, {}, entry.noexec, why)

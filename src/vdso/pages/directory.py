@@ -221,6 +221,23 @@ def open_generation(directory_fd: int, file_name: str, flags: int = os.O_RDONLY)
     return fd
 
 
+def open_named(directory_fd: int, name: str) -> tuple[int, str] | None:
+    """A descriptor of the generation that has the name, and its file name; None: the name is not here.
+
+    Raises OSError, PageUnreadable.
+    """
+    while True:
+        target = target_of(directory_fd, name)
+        if target is None:
+            return None
+        try:
+            return open_generation(directory_fd, target), target
+        except FileNotFoundError:
+            if target_of(directory_fd, name) == target:
+                raise PageUnreadable(f"{name} leads to a file that is gone") from None
+            # else replaced in this moment
+
+
 def generations(directory_fd: int, name: str) -> list[str]:
     return [file_name for file_name in os.listdir(directory_fd) if is_generation(name, file_name)]
 

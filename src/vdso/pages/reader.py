@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vdso import _core, errors
 from vdso.pages import directory as places
-from vdso.pages import fieldtable, records, schema
+from vdso.pages import records, schema
 from vdso.pages.schema import Layout
 
 if TYPE_CHECKING:
@@ -340,27 +340,14 @@ def _places(where: str | None) -> list[tuple[str, tuple[int, ...] | None]]:
 
 def _open_in(directory_fd: int, path: str, name: str) -> Reader | None:
     """None: the name is not here."""
-    while True:
-        target = places.target_of(directory_fd, name)
-        if target is None:
-            return None
-        try:
-            fd = places.open_generation(directory_fd, target)
-        except FileNotFoundError:
-            if places.target_of(directory_fd, name) == target:
-                raise errors.PageUnreadable(f"{name} leads to a file that is gone") from None
-            continue  # replaced in this moment
-        return reader_of_file(fd, name, f"{path}/{target}")
+    opened = places.open_named(directory_fd, name)
+    return None if opened is None else reader_of_file(opened[0], name, f"{path}/{opened[1]}")
 
 
 def reader_of_file(fd: int, name: str, path: str) -> Reader:
     """A reader of a file, whose descriptor it takes."""
     try:
-        offset, _, _, fields_at, fields_size = _core.page_find(fd)
-        if fields_at == 0 or not 0 < fields_size <= fieldtable.BYTES_MAX:
-            raise errors.PageUnreadable("the page has no field table")
-        table = os.pread(fd, fields_size, fields_at)
-        made = Reader(fd, offset, records.record_of_table(table))
+        made = Reader(fd, *records.record_in(fd))
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.close(fd)

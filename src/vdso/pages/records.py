@@ -1,6 +1,9 @@
 """A layout made ready for the C side, once for each field table met in this process."""
 
+import os
+
 from vdso import _core
+from vdso.errors import PageUnreadable
 from vdso.pages import fieldtable
 from vdso.pages.schema import KINDS, Layout
 
@@ -21,6 +24,14 @@ def record_of_table(table: bytes, layout: Layout | None = None) -> _core.Record:
             _BY_TABLE.clear()
         _BY_TABLE[table] = found
     return found
+
+
+def record_in(fd: int) -> tuple[int, _core.Record]:
+    """Where the page of a file is, and what reads its records. Raises PageNotThere, PageUnreadable."""
+    offset, _, _, fields_at, fields_size = _core.page_find(fd)
+    if fields_at == 0 or not 0 < fields_size <= fieldtable.BYTES_MAX:
+        raise PageUnreadable("the page has no field table")
+    return offset, record_of_table(os.pread(fd, fields_size, fields_at))
 
 
 def _make(layout: Layout, made: dict[int, _core.Record]) -> _core.Record:

@@ -19,6 +19,7 @@ from layouts import Quote
 
 import vdso
 from vdso import errors
+from vdso.commands.pages import main as list_pages
 from vdso.pages import catalogue, directory
 from vdso.pages.publisher import remove
 from vdso.pages.reader import Reader
@@ -647,6 +648,39 @@ def test_the_catalogue(tmp_path: Path) -> None:
     assert (done.alive, done.publisher_pid, done.age_s, done.version) == (False, None, None, 0)
     assert "gone" in str(found["broken"].error)
     assert "not a page's link" in str(found["alien"].error)
+
+
+def test_the_catalogue_maps_nobodys_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may truncate it at any moment, and who has mapped it then dies."""
+    with vdso.publish("short", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        path = publisher.path
+    with vdso.publish("whole", Pair, directory=tmp_path, initial=Pair(1.0)):
+        found = catalogue.published(tmp_path, rate_s=0)
+        assert [(page.version, page.versions_per_s, page.error) for page in found] == [(1, None, None)] * 2
+
+        def list_while_it_shrinks() -> list[tuple[str | None, bool]]:
+            monkeypatch.setattr(time, "sleep", lambda _: os.truncate(path, 0))
+            return [(page.error, page.alive) for page in catalogue.published(tmp_path)]
+
+        (error, alive), whole = run_child(list_while_it_shrinks)
+        assert error
+        assert not alive
+        assert whole == (None, True)
+
+
+def test_pages_says_how_those_of_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "\x1b[2J.so").symlink_to("nowhere")
+    monkeypatch.setattr(catalogue, "all_directories", lambda: [str(tmp_path)])
+    with vdso.publish("theirs", Pair, directory=tmp_path, initial=Pair(1.0)):
+        for words, told in (([], True), (["--directory", str(tmp_path)], False)):
+            assert list_pages(words) == 0
+            out = capsys.readouterr().out
+            (line,) = (line for line in out.splitlines() if line.startswith("theirs"))
+            assert line.rstrip().endswith(f"--directory {tmp_path}") == told
+            assert r"\x1b[2J" in out
+            assert "\x1b" not in out
 
 
 # ---- The package ----
