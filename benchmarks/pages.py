@@ -4,6 +4,8 @@ Everything takes its turn in every round, forwards in one and backwards in the n
 that a ratio compares what the machine did at about the same time; writers have a CPU of their own and stand
 still while what is idle is measured. A read's ns include the loop around it. Prints a table, writes
 everything as JSON and draws docs/pictures/pages.svg where it is told to.
+
+With iceoryx2 among the peers, its /dev/shm/iox2_*.global_mgmt stays behind.
 """
 
 import argparse

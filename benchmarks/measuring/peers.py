@@ -256,6 +256,9 @@ def lmdb_fresh(directory: Path, stack: ExitStack) -> Peer:
 
 
 def iceoryx2(_directory: Path, stack: ExitStack) -> Peer:
+    """Leaves /dev/shm/iox2_*.global_mgmt behind, 16 bytes that iceoryx2 keeps for all of its nodes: it is not
+    ours to remove, as another program may be using it.
+    """
     iox = wanted("iceoryx2", "iceoryx2")
     iox.set_log_level(iox.LogLevel.Error)
     key, one_key = ctypes.c_uint64(0), ctypes.c_uint64(1)
