@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vdso.measure.picture import font_declarations
+
 # Name: what matplotlib is given, on light, on dark.
 COLOURS = {
     "ink": ("#010101", "#1c2127", "#e8eaed"),
@@ -218,10 +220,8 @@ def classes(match: "re.Match[str]") -> str:
         name = next((name for name, marks in COLOURS.items() if marks[0] == value), None)
         if name is not None and key in ("fill", "stroke"):
             found.append(f"{key[0]}-{name}")
-        elif key == "font":  # until matplotlib 3.9: weight, size and families in one
-            size = re.search(r"[\d.]+px", value)
-            kept.append(f"font-size: {size[0] if size else '12px'}")
-            kept += ["font-weight: 600"] if "700" in value or "bold" in value else []
+        elif key == "font":
+            kept += font_declarations(value)
         elif declaration.strip() and key != "font-family":
             kept.append(declaration.strip())
     style = "; ".join(kept)

@@ -407,16 +407,21 @@ def _classes(match: "re.Match[str]") -> str:
         name = next((name for name, marks in COLOURS.items() if marks[0] == mark), None)
         if name is not None and key in ("fill", "stroke"):
             names.append(f"{key[0]}-{name}{' halo' if text else ''}")
-        elif key == "font":  # until matplotlib 3.9: weight, size and families in one
-            size = re.search(r"[\d.]+px", value)
-            kept.append(f"font-size: {size[0] if size else '12px'}")
-            kept += ["font-weight: 600"] if "700" in value or "bold" in value else []
+        elif key == "font":
+            kept += font_declarations(value)
         elif declaration.strip() and key != "font-family":
             kept.append(declaration.strip())
     style = escape("; ".join(kept), quote=True)
     return " ".join(
         filter(None, (f'class="{" ".join(names)}"' if names else "", f'style="{style}"' if kept else ""))
     )
+
+
+def font_declarations(value: str) -> list[str]:
+    """Size and weight out of matplotlib's font:, which until 3.9 is weight, size and families in one."""
+    size = re.search(r"[\d.]+px", value)
+    weight = ["font-weight: 600"] if "700" in value or "bold" in value else []
+    return [f"font-size: {size[0] if size else '12px'}", *weight]
 
 
 def style_sheet() -> str:
