@@ -271,6 +271,16 @@ static PyObject *publisher_close(PyObject *object, PyObject *Py_UNUSED(none))
 	Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(leave_doc, "_leave()\n--\n\nIn a child that has just been forked: closes the descriptor that came along.");
+
+static PyObject *publisher_leave(PyObject *object, PyObject *Py_UNUSED(none))
+{
+	struct publisher *self = (struct publisher *)object;
+
+	vdso_page_leave(&self->page);
+	Py_RETURN_NONE;
+}
+
 static PyObject *publisher_version(PyObject *object, void *Py_UNUSED(closure))
 {
 	struct publisher *self = (struct publisher *)object;
@@ -299,6 +309,7 @@ static PyMethodDef publisher_methods[] = {
 	{"_current", publisher_current, METH_NOARGS, current_doc},
 	{"_merge", publisher_merge, METH_VARARGS, merge_doc},
 	{"_close", publisher_close, METH_NOARGS, NULL},
+	{"_leave", publisher_leave, METH_NOARGS, leave_doc},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -356,9 +356,20 @@ void vdso_page_close(struct vdso_page *page)
 		munmap(page->header, page->size);
 	if (writer) {
 		munmap(page->here, (size_t)sysconf(_SC_PAGESIZE));
-		close(page->fd);
+		/* In a forked child it stays: the child may have become the writer meanwhile, by a descriptor of its own, and
+		 * closing any other one of the file would cost it its lock. */
+		if (!elsewhere)
+			close(page->fd);
 	}
 	*page = (struct vdso_page){.fd = -1};
+}
+
+void vdso_page_leave(struct vdso_page *page)
+{
+	if (page->here == NULL || may_write(page) || page->fd < 0)
+		return;
+	close(page->fd);
+	page->fd = -1;
 }
 
 int vdso_page_reopen_readonly(int fd)

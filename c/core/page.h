@@ -89,8 +89,14 @@ int vdso_page_set_state(struct vdso_page *page, uint64_t set, uint64_t clear);
 /* Maps the page for reading. The descriptor stays the caller's and may be closed. */
 int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret);
 
-/* Unmaps; a writer also signs off in order. In a forked child of the writer only the child's own descriptor goes. */
+/* Unmaps; a writer also signs off in order. In a forked child of the writer its descriptor stays open: see the next. */
 void vdso_page_close(struct vdso_page *page);
+
+/*
+ * In a forked child of the writer: closes the descriptor that came along. Only right after the fork, before the child has
+ * locked anything: later it would cost the child its own lock on the same file. Elsewhere it does nothing.
+ */
+void vdso_page_leave(struct vdso_page *page);
 
 /* A read-only descriptor of its own for what fd has open (by /proc/self/fd): what readers are given. Or a negative errno. */
 int vdso_page_reopen_readonly(int fd);

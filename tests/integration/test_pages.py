@@ -129,6 +129,47 @@ def test_workers_of_a_dead_publisher_hold_nothing(tmp_path: Path, start: Start) 
         assert reader.version == 2
 
 
+HEIR = """
+import os, signal, sys, vdso
+
+@vdso.page
+class Flags:
+    dark: bool
+    rate: float = 1.5
+    label: vdso.Str[8] = "x"
+
+where, how = sys.argv[1:]
+publisher = vdso.publish("flags", Flags, directory=where, initial=Flags(False))
+before = os.getpid()
+gone, living = os.pipe()
+if os.fork() != 0:
+    os.kill(before, signal.SIGKILL)
+os.close(living)
+os.read(gone, 1)
+inherited = publisher
+heir = publisher = vdso.publish("flags", Flags, directory=where)
+if how == "closed":
+    inherited.close()
+del inherited
+publisher.update(dark=True)
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "forgotten"])
+def test_a_worker_that_takes_over_keeps_the_name(tmp_path: Path, start: Start, how: str) -> None:
+    """What it has inherited of the dead publisher goes, and takes none of its own locks along."""
+    process = start(python(HEIR, tmp_path, how))
+    assert process.stdout is not None
+    heir = int(process.stdout.readline())
+    with pytest.raises(errors.WriterActive) as caught:
+        vdso.publish("flags", Flags, directory=tmp_path)
+    assert caught.value.pid == heir
+    with open(tmp_path / "flags.so", "rb") as page:
+        assert _core.lock_holder(page.fileno()) == heir  # the page's own, too
+
+
 def test_a_program_that_execs_leaves_its_name_free(tmp_path: Path, start: Start) -> None:
     """The pid is the same, as with servers that reload themselves, and the publisher is gone."""
     script = """

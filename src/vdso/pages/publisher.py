@@ -9,6 +9,7 @@ import operator
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -23,16 +24,6 @@ from vdso.pages.schema import Layout
 # closing it would free the first. The guard is taken by a publisher that goes away too, at any moment.
 _held: set[tuple[int, int]] = set()
 _guard = threading.RLock()
-
-
-def _forget() -> None:
-    """In a forked child, which holds nothing."""
-    global _guard
-    _guard = threading.RLock()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget)
 
 
 class Publisher(_core.RecordPublisher):
@@ -70,9 +61,17 @@ class Publisher(_core.RecordPublisher):
             self._close()
             if self._lock >= 0:
                 lock, self._lock = self._lock, -1
+                # Elsewhere it stays open: the child may have taken the name over by now, and would lose its lock.
                 if here:
                     _held.discard(_identity(os.fstat(lock)))
-                os.close(lock)
+                    os.close(lock)
+
+    def _forked(self) -> None:
+        """In the child: what came along is closed before the child can lock anything."""
+        self._leave()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +93,22 @@ class Publisher(_core.RecordPublisher):
 
     def __repr__(self) -> str:
         return f"<publisher of {self.name}>"
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a forked child, which holds nothing."""
+    global _guard
+    _guard = threading.RLock()
+    _held.clear()
+    for publisher in list(_publishers):
+        publisher._forked()
+    _publishers.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
@@ -139,6 +154,7 @@ def publish(
                 made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
                 made._lock = lock
                 _held.add(_identity(os.fstat(lock)))
+                _publishers.add(made)
             except BaseException:
                 os.close(lock)
                 raise

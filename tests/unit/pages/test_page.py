@@ -289,6 +289,23 @@ def test_a_child_lets_the_lock_go_with_its_parent(page: _core.Page) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def test_a_child_that_takes_over_keeps_the_lock(page: _core.Page) -> None:
+    script = (
+        "writer = _core.PageWriter(page)\nwriter.write(bytes(page.record_size))\n"
+        "before = os.getpid()\ngone, living = os.pipe()\n"
+        "if os.fork() != 0:\n    os.kill(before, 9)\n"
+        "os.close(living)\nos.read(gone, 1)\n"
+        "heir = _core.PageWriter(page)\nwriter.close()\ndel writer\n"
+        "print(os.getpid(), flush=True)\nimport time; time.sleep(60)"
+    )
+    with child("os.setpgid(0, 0)\n" + script, page) as process:
+        try:
+            heir = int(first_line(process))
+            assert page.holder() == heir
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_a_writer_killed_in_the_middle(page: _core.Page) -> None:
     reader = _core.PageReader(page.reader_fd)
     for round_ in range(20):
