@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,59 @@ def test_other_users(shared: Path) -> None:
         done = as_nobody(*command)
         assert (done.returncode, done.stdout) == (1, "")
         assert "another user's" in done.stderr
+
+
+MINE_AND_ROOTS = """
+import os, sys, vdso
+from vdso.pages import directory
+from vdso.pages import publisher as _  # what another user cannot import later
+
+where, case = sys.argv[1:]
+directory.own_candidates = lambda: [f"{where}/run", f"{where}/mine"]  # the first is root's, as /run/vdso is
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+
+@vdso.page
+class Flags:
+    dark: bool
+    rate: float = 1.5
+    label: vdso.Str[8] = "x"
+
+if case != "none":
+    publisher = vdso.publish("flags", Flags, directory=f"{where}/mine", initial=Flags(False, label="mine"))
+if case == "damaged":
+    with open(publisher.path, "r+b") as file:
+        file.write(bytes(64))
+print(vdso.open("flags").label)
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize(
+    ("mode", "case", "says"),
+    [
+        (0o644, "sound", "mine"),
+        (0o600, "sound", "mine"),
+        (0o644, "damaged", "roots"),
+        (0o600, "damaged", "PageUnreadable"),
+        (0o600, "none", "flags: permission denied"),
+    ],
+)
+def test_ones_own_page_comes_before_roots(shared: Path, mode: int, case: str, says: str) -> None:
+    (shared / "run").mkdir()
+    (shared / "mine").mkdir()
+    os.chown(shared / "mine", 65534, 65534)
+    try:
+        with vdso.publish(
+            "flags", Flags, directory=shared / "run", initial=Flags(True, label="roots"), mode=mode
+        ):
+            done = finish(python(MINE_AND_ROOTS, shared, case))
+        assert says in done.stdout + done.stderr
+        assert (done.returncode == 0) == (says in ("mine", "roots"))
+    finally:
+        for left in ("run", "mine"):
+            shutil.rmtree(shared / left)
 
 
 def test_a_strangers_lock_is_in_nobodys_way(shared: Path, unprivileged: list[str], start: Start) -> None:

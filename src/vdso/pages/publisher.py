@@ -61,7 +61,8 @@ class Publisher(_core.RecordPublisher):
             self._close()
             if self._lock >= 0:
                 lock, self._lock = self._lock, -1
-                # Elsewhere it stays open: the child may have taken the name over by now, and would lose its lock.
+                # Elsewhere it stays open: the child may have taken the name over by now, and would lose its
+                # lock.
                 if here:
                     _held.discard(_identity(os.fstat(lock)))
                     os.close(lock)

@@ -301,31 +301,49 @@ def open_page(name: str, *, expect: Any = None, directory: str | os.PathLike[str
 
 
 def _find(name: str, where: str | None) -> Reader:
-    """The first page of that name that is published now, else the first of them."""
+    """The first page of that name that is published now, else the first of them; one's own before root's.
+
+    One that cannot be read is in no other's way, and is told of when there is no other.
+    """
     places.check_page_name(name)
     refused: errors.VdsoError | None = None
+    unreadable: errors.PageUnreadable | None = None
     first: Reader | None = None
-    for path, owners in _places(where):
-        try:
-            directory_fd = places.open_directory(path, owners=owners)
-        except OSError:
-            continue
-        except errors.DirectoryRefused as error:
-            refused = refused or error
-            continue
-        try:
-            found = _open_in(directory_fd, path, name)
-        except PermissionError as error:
-            said = f"{name}: {str(error.strerror).lower()}"
-            raise errors.PageUnreadable(said, "its publisher's mode= says who may read it") from None
-        finally:
-            os.close(directory_fd)
-        # One that was left in another place, by a session that has ended, say, is in no live one's way.
-        if found is not None and found.publisher_alive:
-            return found
-        first = first or found
+    found: Reader | None = None
+    with contextlib.ExitStack() as opened:
+        directories = []
+        for path, owners in _places(where):
+            try:
+                directory_fd = places.open_directory(path, owners=owners)
+            except OSError:
+                continue
+            except errors.DirectoryRefused as error:
+                refused = refused or error
+                continue
+            opened.callback(os.close, directory_fd)
+            directories.append((path, directory_fd))
+        # Whose a directory is, its path does not say: /run/vdso may be root's or one's own.
+        uid = os.geteuid()
+        directories.sort(key=lambda place: os.fstat(place[1]).st_uid != uid)
+        for path, directory_fd in directories:
+            try:
+                found = _open_in(directory_fd, path, name)
+            except PermissionError as error:
+                said = f"{name}: {str(error.strerror).lower()}"
+                hint = "its publisher's mode= says who may read it"
+                unreadable = unreadable or errors.PageUnreadable(said, hint)
+                continue
+            except errors.PageUnreadable as error:
+                unreadable = unreadable or error
+                continue
+            # One that was left in another place, by a session that has ended, say, is in no live one's way.
+            if found is not None and found.publisher_alive:
+                return found
+            first = first or found
     if first is not None:
         return first
+    if unreadable is not None:
+        raise unreadable
     if refused is not None:
         raise errors.PageNotThere(f"no page is called {name}; {refused.message}", refused.hint)
     raise errors.PageNotThere(f"no page is called {name}", "`vdso pages` lists what there is")
