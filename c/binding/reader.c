@@ -13,12 +13,13 @@
 
 #include "page.h"
 
-#define TRIES 100000u
 #define NS_PER_S INT64_C(1000000000)
 /* Fields up to this are copied to the stack. */
 #define SMALL 512u
 /* Below this a copy is shorter than handing the GIL to another thread and back. */
 #define COPY_WITHOUT_GIL 65536u
+/* After so many bytes in vain a signal's handler gets its turn. */
+#define ROUND_BYTES (1u << 24)
 
 /* The mapping, which the reader and its `snapshot` share. Lives as long as either does. */
 struct mapping {
@@ -41,16 +42,58 @@ struct reader {
 	struct vdso_window window;
 };
 
-static PyObject *refuse(enum vdso_page_answer answer)
+/* Beside the answers of page.h: a signal's handler has raised something. */
+#define INTERRUPTED -1
+
+static PyObject *refuse(int answer)
 {
 	switch (answer) {
 	case VDSO_PAGE_NEVER_WRITTEN:
 		return vdso_raise("PageNeverWritten", "()");
 	case VDSO_PAGE_LAPPED:
 		return vdso_raise("PageLapped", "()");
+	case INTERRUPTED:
+		return NULL;
 	default:
 		return vdso_raise("PageClosed", "()");
 	}
+}
+
+/* The way back for who was lapped once, and the only one for large copies, which leave the GIL to others meanwhile. */
+__attribute__((noinline)) static int copy_in_rounds(struct mapping *self, uint32_t first, uint32_t bytes, void *to,
+						    uint64_t *version)
+{
+	unsigned left = vdso_tries(bytes), round = ROUND_BYTES / bytes == 0 ? 1 : ROUND_BYTES / bytes;
+	enum vdso_read_status status;
+
+	for (;;) {
+		unsigned tries = left < round ? left : round;
+
+		if (bytes < COPY_WITHOUT_GIL) {
+			status = vdso_window_copy(&self->page.window, first, bytes, to, version, tries);
+		} else {
+			Py_BEGIN_ALLOW_THREADS
+			status = vdso_window_copy(&self->page.window, first, bytes, to, version, tries);
+			Py_END_ALLOW_THREADS
+		}
+		left -= tries;
+		if (status != VDSO_READ_LAPPED || left == 0)
+			return (int)status;
+		if (PyErr_CheckSignals() != 0)
+			return INTERRUPTED;
+	}
+}
+
+/* `bytes` of the record from `first` on, both multiples of 8: an enum vdso_page_answer, or INTERRUPTED. */
+static inline int copy(struct mapping *self, uint32_t first, uint32_t bytes, void *to, uint64_t *version)
+{
+	if (bytes < COPY_WITHOUT_GIL) {
+		enum vdso_read_status status = vdso_window_copy(&self->page.window, first, bytes, to, version, 1);
+
+		if (status != VDSO_READ_LAPPED)
+			return (int)status;
+	}
+	return copy_in_rounds(self, first, bytes, to, version);
 }
 
 /* ---- The mapping, and taking a snapshot out of it ---- */
@@ -72,24 +115,18 @@ static PyObject *take_snapshot(struct mapping *self)
 {
 	struct vdso_record *record = self->record;
 	struct vdso_snapshot *ret;
-	enum vdso_read_status status;
+	int status;
 
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
 		return refuse(VDSO_PAGE_NOT_THERE);
 	ret = vdso_snapshot_new(record);
 	if (ret == NULL)
 		return NULL;
-	if (record->record_size < COPY_WITHOUT_GIL) {
-		status = vdso_window_copy(&self->page.window, 0, record->record_size, ret->data, &ret->version, TRIES);
-	} else {
-		Py_BEGIN_ALLOW_THREADS
-		status = vdso_window_copy(&self->page.window, 0, record->record_size, ret->data, &ret->version, TRIES);
-		Py_END_ALLOW_THREADS
-	}
-	if (status == VDSO_READ_OK)
+	status = copy(self, 0, record->record_size, ret->data, &ret->version);
+	if (status == VDSO_PAGE_OK)
 		return (PyObject *)ret;
 	Py_DECREF((PyObject *)ret);
-	return refuse((enum vdso_page_answer)status);
+	return refuse(status);
 }
 
 PyDoc_STRVAR(snapshot_doc,
@@ -193,7 +230,7 @@ static void reader_dealloc(PyObject *object)
 static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
 {
 	uint32_t first = field->offset / 8 * 8, bytes = (field->offset + field->size + 7) / 8 * 8 - first;
-	enum vdso_read_status status;
+	int status;
 	uint64_t small[SMALL / 8], *words = small, version = 0;
 	PyObject *ret;
 
@@ -202,17 +239,11 @@ static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
 		if (words == NULL)
 			return PyErr_NoMemory();
 	}
-	if (bytes < COPY_WITHOUT_GIL) {
-		status = vdso_window_copy(&self->page.window, first, bytes, words, &version, TRIES);
-	} else {
-		Py_BEGIN_ALLOW_THREADS
-		status = vdso_window_copy(&self->page.window, first, bytes, words, &version, TRIES);
-		Py_END_ALLOW_THREADS
-	}
-	if (status == VDSO_READ_OK)
+	status = copy(self, first, bytes, words, &version);
+	if (status == VDSO_PAGE_OK)
 		ret = vdso_field_load(self->record, field, (char *)words + (field->offset - first), version);
 	else
-		ret = refuse((enum vdso_page_answer)status);
+		ret = refuse(status);
 	if (words != small)
 		PyMem_Free(words);
 	return ret;
@@ -220,16 +251,16 @@ static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
 
 static PyObject *load(struct mapping *self, const struct vdso_field *field)
 {
-	enum vdso_read_status status;
 	uint64_t word, version;
+	int status;
 
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
 		return refuse(VDSO_PAGE_NOT_THERE);
 	if (!field->number)
 		return load_wide(self, field);
-	status = vdso_window_copy(&self->page.window, field->offset & ~7u, 8, &word, &version, TRIES);
-	if (status != VDSO_READ_OK)
-		return refuse((enum vdso_page_answer)status);
+	status = copy(self, field->offset & ~7u, 8, &word, &version);
+	if (status != VDSO_PAGE_OK)
+		return refuse(status);
 	return vdso_number_load(field->kind, (char *)&word + (field->offset & 7u));
 }
 

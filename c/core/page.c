@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READ_TRIES 100000u
 #define NS_PER_S INT64_C(1000000000)
 
 static int64_t now_ns(void)
@@ -453,7 +452,8 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 
 	if (page->header == NULL)
 		return VDSO_PAGE_NOT_THERE;
-	status = vdso_window_copy(&page->window, 0, page->window.record_size, record, version, READ_TRIES);
+	status = vdso_window_copy(&page->window, 0, page->window.record_size, record, version,
+				  vdso_tries(page->window.record_size));
 	if (status != VDSO_READ_OK || max_age_ns == 0)
 		return (enum vdso_page_answer)status;
 	beat = (int64_t)atomic_load_explicit(&page->header->heartbeat_ns, memory_order_relaxed);

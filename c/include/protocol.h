@@ -58,6 +58,22 @@ enum vdso_read_status {
 	VDSO_READ_LAPPED = 2, /* the writer went round K slots during each of the tries */
 };
 
+/*
+ * How often a reader of so many bytes begins again behind a writer that goes round all slots during each try, before it says
+ * that it was lapped. By bytes, so that it is a matter of a second also where the record is large, or where a page that lies
+ * will never let it through.
+ */
+#define VDSO_TRIES_MAX 100000u
+#define VDSO_TRIES_MIN 64u
+#define VDSO_TRIES_BYTES (UINT64_C(1) << 28)
+
+static inline unsigned vdso_tries(uint64_t bytes)
+{
+	uint64_t tries = VDSO_TRIES_BYTES / (bytes | 1u);
+
+	return tries > VDSO_TRIES_MAX ? VDSO_TRIES_MAX : tries < VDSO_TRIES_MIN ? VDSO_TRIES_MIN : (unsigned)tries;
+}
+
 static inline uint32_t vdso_slot_stride(uint32_t record_size)
 {
 	return (record_size + 8u + VDSO_LINE - 1u) & ~(VDSO_LINE - 1u);

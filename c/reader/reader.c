@@ -49,7 +49,7 @@ __attribute__((always_inline)) static inline bool still(const char *slot, uint32
 	{ \
 		type value = 0; \
 \
-		for (unsigned tries = VDSO_READER_TRIES; tries != 0; tries--) { \
+		for (unsigned tries = VDSO_TRIES_MAX; tries != 0; tries--) { \
 			uint64_t head = newest(page); \
 			const char *slot = slot_of(page, head, mask, stride); \
 \
@@ -121,7 +121,7 @@ static inline void copy_racing(void *out, const void *in, size_t size)
 static inline int copy_range(void *out, vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t offset, size_t size,
 			     uint64_t *version)
 {
-	for (unsigned tries = VDSO_READER_TRIES; tries != 0; tries--) {
+	for (unsigned tries = vdso_tries(size); tries != 0; tries--) {
 		uint64_t head = newest(page);
 		const char *slot = slot_of(page, head, mask, stride);
 
@@ -235,7 +235,7 @@ size_t vdso_reader_text(char *out, size_t size, vdso_page_ptr page, uint32_t off
 {
 	uint32_t mask = page->slots - 1, stride = page->slot_stride;
 
-	for (unsigned tries = VDSO_READER_TRIES; tries != 0; tries--) {
+	for (unsigned tries = vdso_tries(length); tries != 0; tries--) {
 		uint64_t head = newest(page);
 		const char *slot = slot_of(page, head, mask, stride), *text = slot + offset;
 		size_t whole = 0, used;

@@ -30,14 +30,11 @@ enum vdso_reader_answer {
 	VDSO_READER_REPLACED,    /* no version will follow: the name leads to another page by now, or to none */
 };
 
-/* How often a reader begins again behind a writer that goes round all slots during each try. */
-#define VDSO_READER_TRIES 100000u
-
 typedef const struct vdso_page_header *vdso_page_ptr;
 
 /*
  * One field of up to eight bytes. 0 while nothing was published. Always answers: a field of this size is read whole in any
- * case, and after VDSO_READER_TRIES laps the value is one that the writer was writing just then.
+ * case, and after VDSO_TRIES_MAX laps the value is one that the writer was writing just then.
  */
 int8_t vdso_reader_i8(vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t offset);
 int16_t vdso_reader_i16(vdso_page_ptr page, uint32_t mask, uint32_t stride, uint32_t offset);

@@ -3,6 +3,8 @@
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -215,6 +217,44 @@ def test_a_version_that_leads_nowhere(tmp_path: Path) -> None:
             reader.snapshot()
         with pytest.raises(errors.PageLapped):
             _ = reader.bid
+
+
+def test_a_version_that_leads_nowhere_in_a_large_record(tmp_path: Path) -> None:
+    """Neither for hours, nor deaf to signals."""
+    script = """if True:
+        import signal, struct, sys, vdso
+        from vdso import _core, errors
+
+        size = 8 << 20
+        Big = vdso.page(type("Big", (), {"__annotations__": {"data": vdso.Bytes[size], "more": int}}))
+        with vdso.publish("big", Big, directory=sys.argv[1], slots=2) as publisher:
+            publisher.update(data=b"x")
+            path = publisher.path
+        reader = vdso.open("big", directory=sys.argv[1])
+        assert reader.data[:1] == b"x" and len(reader.snapshot().data) == size
+        with open(path, "r+b") as file:
+            file.seek(_core.page_find(file.fileno())[0] + _core.PAGE_HEAD_OFFSET)
+            file.write(struct.pack("<Q", 77777))
+        for read in (lambda: reader.data, lambda: reader.more, reader.snapshot, lambda: reader.snapshot()):
+            try:
+                read()
+                print("read")
+            except errors.PageLapped:
+                print("lapped")
+        # A read takes far longer than this, and the handler's turn comes in the middle of it.
+        def handler(*_):
+            raise InterruptedError
+        signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            reader.snapshot()
+        except InterruptedError:
+            print("interrupted")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stderr, done.stdout.split()) == ("", [*["lapped"] * 4, "interrupted"])
 
 
 def test_text_that_is_none(tmp_path: Path) -> None:
