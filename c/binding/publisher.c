@@ -25,6 +25,7 @@ struct publisher {
 	int notify;
 };
 
+/* In the object's critical section: close() takes `here` away. */
 static int refused(const struct publisher *self)
 {
 	if (self->page.header == NULL)
@@ -34,6 +35,17 @@ static int refused(const struct publisher *self)
 	else
 		return 0;
 	return -1;
+}
+
+/* The same for who is not in it, and will ask again when he is. */
+static int refused_early(PyObject *object)
+{
+	int err;
+
+	Py_BEGIN_CRITICAL_SECTION(object);
+	err = refused((struct publisher *)object);
+	Py_END_CRITICAL_SECTION();
+	return err;
 }
 
 /* Room for a record, all zero: what is between fields is published too. */
@@ -144,7 +156,7 @@ static PyObject *publisher_update(PyObject *object, PyObject *const *values, Py_
 		PyErr_SetString(PyExc_TypeError, "update() takes fields by name only");
 		return NULL;
 	}
-	if (refused(self) != 0 || (room = room_for(self->record, small)) == NULL)
+	if (refused_early(object) != 0 || (room = room_for(self->record, small)) == NULL)
 		return NULL;
 	for (Py_ssize_t i = 0; err == 0 && i < fields; i++) {
 		const struct vdso_field *field = vdso_record_find(self->record, PyTuple_GET_ITEM(names, i));
@@ -182,7 +194,7 @@ static PyObject *publisher_set(PyObject *object, PyObject *value)
 	char small[SMALL], *room;
 	uint64_t version = 0;
 
-	if (refused(self) != 0 || (room = room_for(self->record, small)) == NULL)
+	if (refused_early(object) != 0 || (room = room_for(self->record, small)) == NULL)
 		return NULL;
 	if (vdso_record_store(self->record, room, value, NULL) == 0) {
 		Py_BEGIN_CRITICAL_SECTION(object);
@@ -204,7 +216,7 @@ static PyObject *publisher_begin_with(PyObject *object, PyObject *args)
 	const struct vdso_field *field;
 	PyObject *name, *value;
 
-	if (!PyArg_ParseTuple(args, "UO:_begin_with", &name, &value) || refused(self) != 0)
+	if (!PyArg_ParseTuple(args, "UO:_begin_with", &name, &value) || refused_early(object) != 0)
 		return NULL;
 	field = vdso_record_find(self->record, name);
 	if (field == NULL)
@@ -298,8 +310,12 @@ static PyObject *publisher_version(PyObject *object, void *Py_UNUSED(closure))
 static PyObject *publisher_here(PyObject *object, void *Py_UNUSED(closure))
 {
 	struct publisher *self = (struct publisher *)object;
+	int here;
 
-	return PyBool_FromLong(self->page.header != NULL && *self->page.here == 1);
+	Py_BEGIN_CRITICAL_SECTION(object);
+	here = self->page.header != NULL && *self->page.here == 1;
+	Py_END_CRITICAL_SECTION();
+	return PyBool_FromLong(here);
 }
 
 static PyMethodDef publisher_methods[] = {

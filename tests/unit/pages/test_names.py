@@ -499,6 +499,35 @@ def read_a(reader: Reader) -> tuple[float, Any]:
     return reader.a, reader.snapshot().as_(Pair)
 
 
+def test_closing_under_those_who_publish(tmp_path: Path) -> None:
+    """On an interpreter without a GIL a check that close() could overtake read memory that was gone."""
+    for _ in range(100):
+        publisher = vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(0.0))
+        started = threading.Barrier(4)
+        said: list[str] = []
+
+        def use(body: Any, started: threading.Barrier = started, said: list[str] = said) -> None:
+            started.wait()
+            with pytest.raises(errors.PageClosed):
+                while True:
+                    body()
+            said.append("closed")
+
+        bodies = [
+            lambda publisher=publisher: publisher.update(a=1.0),
+            lambda publisher=publisher: publisher.set((1.0, 2.0)),
+            lambda publisher=publisher: (publisher._here, publisher.version),
+        ]
+        threads = [threading.Thread(target=use, args=(body,)) for body in bodies]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        publisher.close()
+        for thread in threads:
+            thread.join()
+        assert said == ["closed"] * 3
+
+
 # ---- Directories ----
 
 
