@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#include "claim.h"
 #include "page.h"
 
 PyDoc_STRVAR(filesystem_doc,
@@ -163,6 +164,54 @@ static PyObject *lock_holder(PyObject *Py_UNUSED(module), PyObject *arg)
 	return PyLong_FromLong(range.l_pid > 0 ? range.l_pid : -1);
 }
 
+PyDoc_STRVAR(claim_doc,
+	     "claim(directory_fd, name, /)\n--\n\n"
+	     "Claims a name in a directory for the caller, in all of this process: what unclaim() is to be given.\n"
+	     "BlockingIOError: somebody in this process has it. A forked child has claimed nothing.");
+
+static PyObject *claim(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	uint64_t number;
+	const char *name;
+	int fd, err;
+
+	if (!PyArg_ParseTuple(args, "is:claim", &fd, &name))
+		return NULL;
+	err = vdso_claim(fd, name, &number);
+	if (err != 0)
+		return vdso_raise_errno(err == -EBUSY ? EAGAIN : err);
+	return PyLong_FromUnsignedLongLong(number);
+}
+
+PyDoc_STRVAR(unclaim_doc, "unclaim(claim, /)\n--\n\nGives a claim up, after the name's lock is closed.");
+
+static PyObject *unclaim(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+	unsigned long long number = PyLong_AsUnsignedLongLong(arg);
+
+	if (number == (unsigned long long)-1 && PyErr_Occurred())
+		return NULL;
+	vdso_unclaim(number);
+	Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(name_locked_doc,
+	     "name_locked(directory_fd, name, /)\n--\n\n"
+	     "Whether anybody has the name's lock, in this process or another; None: its file is not to be had.");
+
+static PyObject *name_locked(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	const char *name;
+	int fd, ret;
+
+	if (!PyArg_ParseTuple(args, "is:name_locked", &fd, &name))
+		return NULL;
+	ret = vdso_name_locked(fd, name);
+	if (ret < 0)
+		Py_RETURN_NONE;
+	return PyBool_FromLong(ret);
+}
+
 static PyMethodDef functions[] = {
 	{"filesystem", filesystem, METH_O, filesystem_doc},
 	{"page_find", page_find, METH_O, page_find_doc},
@@ -171,6 +220,9 @@ static PyMethodDef functions[] = {
 	{"page_retire", page_retire, METH_VARARGS, page_retire_doc},
 	{"lock_file", lock_file, METH_O, lock_file_doc},
 	{"lock_holder", lock_holder, METH_O, lock_holder_doc},
+	{"claim", claim, METH_VARARGS, claim_doc},
+	{"unclaim", unclaim, METH_O, unclaim_doc},
+	{"name_locked", name_locked, METH_VARARGS, name_locked_doc},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -127,6 +127,13 @@ def lock_file(fd: int, /) -> None:
 def lock_holder(fd: int, /) -> int:
     """The other process that has the lock; 0: none; -1: one that is not to be seen from here."""
 
+def claim(directory_fd: int, name: str, /) -> int:
+    """Claims a name for the caller, in all of this process. BlockingIOError: somebody in it has it."""
+
+def unclaim(claim: int, /) -> None: ...
+def name_locked(directory_fd: int, name: str, /) -> bool | None:
+    """Whether anybody has the name's lock, in this process or another; None: its file is not to be had."""
+
 # record.c
 @final
 class Record:

@@ -20,9 +20,7 @@ from vdso.pages import fieldtable, library, records
 from vdso.pages import schema as schemas
 from vdso.pages.schema import Layout
 
-# The names that this process publishes, by their lock files. A second lock in one process would be given, and
-# closing it would free the first. The guard is taken by a publisher that goes away too, at any moment.
-_held: set[tuple[int, int]] = set()
+# Taken by a publisher that goes away too, at any moment.
 _guard = threading.RLock()
 
 
@@ -33,12 +31,13 @@ class Publisher(_core.RecordPublisher):
     it where it is. Usable from any thread; in a forked child every way of writing raises NotPublisher.
     """
 
-    __slots__ = ("__weakref__", "_lock", "layout", "name", "noexec", "path")
+    __slots__ = ("__weakref__", "_claim", "_lock", "layout", "name", "noexec", "path")
 
     path: str
     name: str
     layout: Layout
     noexec: bool
+    _claim: int
     _lock: int
 
     @contextlib.contextmanager
@@ -64,8 +63,7 @@ class Publisher(_core.RecordPublisher):
                 # Elsewhere it stays open: the child may have taken the name over by now, and would lose its
                 # lock.
                 if here:
-                    _held.discard(_identity(os.fstat(lock)))
-                    os.close(lock)
+                    _unlock(self._claim, lock)
 
     def _forked(self) -> None:
         """In the child: what came along is closed before the child can lock anything."""
@@ -103,17 +101,12 @@ def _forget() -> None:
     """In a forked child, which holds nothing."""
     global _guard
     _guard = threading.RLock()
-    _held.clear()
     for publisher in list(_publishers):
         publisher._forked()
     _publishers.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def publish(
@@ -150,14 +143,13 @@ def publish(
         directory_fd = places.open_directory(place.path, publishing=True)
     try:
         with _guard, places.refusing(place.path):
-            lock = _lock(directory_fd, name)
+            claim, lock = _lock(directory_fd, name)
             try:
                 made = _begin(directory_fd, place, name, layout, slots, notify, mode, schema, initial)
-                made._lock = lock
-                _held.add(_identity(os.fstat(lock)))
+                made._claim, made._lock = claim, lock
                 _publishers.add(made)
             except BaseException:
-                os.close(lock)
+                _unlock(claim, lock)
                 raise
     finally:
         os.close(directory_fd)
@@ -172,12 +164,24 @@ def _whole_number(what: str, value: Any) -> int:
         raise errors.UsageError(said, "such as 4" if what == "slots" else "such as 0o644") from None
 
 
-def _lock(directory_fd: int, name: str) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        found = os.stat(f".{name}.lock", dir_fd=directory_fd, follow_symlinks=False)
-        if _identity(found) in _held:
-            raise errors.WriterActive(name, os.getpid())
-    return places.lock(directory_fd, name)
+def _lock(directory_fd: int, name: str) -> tuple[int, int]:
+    """The claim in this process and the lock among all: a second lock in one process would be given, and
+    closing it would free the first.
+    """
+    try:
+        claim = _core.claim(directory_fd, name)
+    except BlockingIOError:
+        raise errors.WriterActive(name, os.getpid()) from None
+    try:
+        return claim, places.lock(directory_fd, name)
+    except BaseException:
+        _core.unclaim(claim)
+        raise
+
+
+def _unlock(claim: int, lock: int) -> None:
+    os.close(lock)
+    _core.unclaim(claim)
 
 
 def _begin(
@@ -339,14 +343,14 @@ def remove(name: str, *, directory: str | os.PathLike[str] | None = None) -> Non
             if not _has_name(directory_fd, name):
                 continue
             with _guard:
-                lock = _lock(directory_fd, name)
+                claim, lock = _lock(directory_fd, name)
                 try:
                     _retire_others(directory_fd, name, None)
                     for left in (name + places.SUFFIX, f".{name}.lock"):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(left, dir_fd=directory_fd)
                 finally:
-                    os.close(lock)
+                    _unlock(claim, lock)
         finally:
             os.close(directory_fd)
         return
