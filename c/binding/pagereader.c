@@ -135,7 +135,7 @@ static PyObject *reader_wait(PyObject *object, PyObject *args, PyObject *kwargs)
 	end = timeout < 0 ? 0 : monotonic_ns() + timeout;
 	for (;;) {
 		Py_BEGIN_ALLOW_THREADS
-		err = vdso_page_wait(&self->page, seen, timeout);
+		err = vdso_page_wait(&self->page, seen, timeout, NULL);
 		Py_END_ALLOW_THREADS
 		if (err != -EINTR)
 			break;

@@ -27,6 +27,7 @@ struct mapping {
 	struct vdso_page page;
 	int fd;
 	_Atomic int closed;
+	_Atomic int waiting; /* threads in wait(), which close() wakes */
 	struct vdso_record *record;
 };
 
@@ -318,7 +319,8 @@ static int64_t monotonic_ns(void)
 
 PyDoc_STRVAR(wait_doc,
 	     "_wait(seen, timeout_ns)\n--\n\n"
-	     "Sleeps until the newest version is not `seen`. 1: it is so; 0: timeout_ns went by; -1: the page was replaced.");
+	     "Sleeps until the newest version is not `seen`. 1: it is so; 0: timeout_ns went by; -1: the page was replaced.\n\n"
+	     "PageClosed, also when another thread closes the reader meanwhile.");
 
 static PyObject *reader_wait(PyObject *object, PyObject *args)
 {
@@ -336,9 +338,11 @@ static PyObject *reader_wait(PyObject *object, PyObject *args)
 		timeout = INT64_MAX / 4;
 	end = timeout < 0 ? 0 : monotonic_ns() + timeout;
 	Py_INCREF((PyObject *)self);
+	/* Before `closed` is looked at: close() looks in the other order. */
+	atomic_fetch_add(&self->waiting, 1);
 	for (;;) {
 		Py_BEGIN_ALLOW_THREADS
-		err = vdso_page_wait(&self->page, seen, timeout);
+		err = vdso_page_wait(&self->page, seen, timeout, &self->closed);
 		Py_END_ALLOW_THREADS
 		if (err != -EINTR)
 			break;
@@ -350,15 +354,18 @@ static PyObject *reader_wait(PyObject *object, PyObject *args)
 				timeout = 0;
 		}
 	}
+	atomic_fetch_sub(&self->waiting, 1);
 	Py_DECREF((PyObject *)self);
 	if (PyErr_Occurred())
 		return NULL;
+	if (err == -ECANCELED)
+		return refuse(VDSO_PAGE_NOT_THERE);
 	if (err != 0 && err != -ETIMEDOUT && err != -ESTALE)
 		return vdso_raise_errno(err);
 	return PyLong_FromLong(err == 0 ? 1 : err == -ESTALE ? -1 : 0);
 }
 
-PyDoc_STRVAR(close_doc, "close()\n--\n\nEnds reading. Closing again does nothing.");
+PyDoc_STRVAR(close_doc, "close()\n--\n\nEnds reading, also of threads that wait for a version. Closing again does nothing.");
 
 static PyObject *reader_close(PyObject *object, PyObject *Py_UNUSED(none))
 {
@@ -366,7 +373,9 @@ static PyObject *reader_close(PyObject *object, PyObject *Py_UNUSED(none))
 	struct reader *self = (struct reader *)object;
 
 	/* The mapping itself goes with the object: another thread may be reading in it. */
-	atomic_store_explicit(&self->mapping->closed, 1, memory_order_relaxed);
+	atomic_store(&self->mapping->closed, 1);
+	if (atomic_load(&self->mapping->waiting) != 0)
+		vdso_page_wake(&self->mapping->page);
 #ifndef Py_GIL_DISABLED
 	self->places = nothing;
 	self->mask = 0;
@@ -381,8 +390,19 @@ static const struct vdso_page_header *header_of(PyObject *object)
 	return ((struct reader *)object)->mapping->page.header;
 }
 
+/* The page is still mapped, and looking at it would do no harm; but a closed reader says so whatever it is asked. */
+static int is_closed(PyObject *object)
+{
+	if (!atomic_load_explicit(&((struct reader *)object)->mapping->closed, memory_order_relaxed))
+		return 0;
+	refuse(VDSO_PAGE_NOT_THERE);
+	return 1;
+}
+
 static PyObject *reader_version(PyObject *object, void *Py_UNUSED(closure))
 {
+	if (is_closed(object))
+		return NULL;
 	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->head, memory_order_acquire));
 }
 
@@ -390,6 +410,8 @@ static PyObject *reader_age(PyObject *object, void *Py_UNUSED(closure))
 {
 	int64_t at = (int64_t)atomic_load_explicit(&header_of(object)->heartbeat_ns, memory_order_relaxed);
 
+	if (is_closed(object))
+		return NULL;
 	if (at == 0)
 		Py_RETURN_NONE;
 	return PyFloat_FromDouble((double)(monotonic_ns() - at) / (double)NS_PER_S);
@@ -400,6 +422,8 @@ static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closur
 	const struct mapping *self = ((struct reader *)object)->mapping;
 	int alive;
 
+	if (is_closed(object))
+		return NULL;
 	/* By the page's own lock, which knows no namespaces of pids; it may be lost while its holder lives, and then the
 	 * signature is left. */
 	alive = atomic_load_explicit(&self->page.header->writer_pid, memory_order_relaxed) != 0 &&
@@ -409,11 +433,15 @@ static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closur
 
 static PyObject *reader_state(PyObject *object, void *Py_UNUSED(closure))
 {
+	if (is_closed(object))
+		return NULL;
 	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->state, memory_order_acquire));
 }
 
 static PyObject *reader_writer_pid(PyObject *object, void *Py_UNUSED(closure))
 {
+	if (is_closed(object))
+		return NULL;
 	return PyLong_FromUnsignedLongLong(atomic_load_explicit(&header_of(object)->writer_pid, memory_order_relaxed));
 }
 

@@ -462,16 +462,23 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 	return VDSO_PAGE_OK;
 }
 
-int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns)
+void vdso_page_wake(const struct vdso_page *page)
+{
+	wake_all(page->header);
+}
+
+int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns, const _Atomic int *ended)
 {
 	int64_t now = now_ns(), end = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
 
 	while (atomic_load_explicit(&page->header->head, memory_order_acquire) == seen) {
 		uint64_t state = atomic_load_explicit(&page->header->state, memory_order_acquire);
-		/* Being replaced does not change the futex word, so its wake can be missed, once. */
+		/* Being replaced, or ended, does not change the futex word, so its wake can be missed, once. */
 		int64_t slice = state & VDSO_STATE_SILENT ? NS_PER_S / 1000 : NS_PER_S;
 		struct timespec until;
 
+		if (ended != NULL && atomic_load(ended) != 0)
+			return -ECANCELED;
 		if (state & VDSO_STATE_REPLACED)
 			return -ESTALE;
 		if (now >= end)

@@ -127,8 +127,12 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 
 /*
  * Sleeps until the head is no longer `seen`; timeout_ns < 0: for ever. -ETIMEDOUT, -EINTR, -ESTALE when the page has been
- * replaced. A SILENT writer is noticed within a millisecond.
+ * replaced, -ECANCELED when *ended (unless it is NULL) has become other than 0: within a second, and with
+ * vdso_page_wake() nearly always at once. A SILENT writer is noticed within a millisecond.
  */
-int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns);
+int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns, const _Atomic int *ended);
+
+/* Wakes who waits, in all processes: those whom it does not concern sleep on. A reader may do so too. */
+void vdso_page_wake(const struct vdso_page *page);
 
 #endif

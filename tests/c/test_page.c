@@ -459,7 +459,7 @@ static void wait_for_next(void *argument)
 	struct waiting *w = argument;
 	struct vdso_page page = reader_of(w->fd);
 
-	_exit(vdso_page_wait(&page, w->seen, w->timeout_ns) == 0 ? 0 : 1);
+	_exit(vdso_page_wait(&page, w->seen, w->timeout_ns, NULL) == 0 ? 0 : 1);
 }
 
 static void commit_and_die(void *argument)
@@ -483,7 +483,7 @@ static void test_wait(void)
 	pid_t waiter, writer;
 
 	start = monotonic_ns();
-	check(vdso_page_wait(&reader, 0, 20000000) == -ETIMEDOUT && monotonic_ns() - start >= 20000000, "waiting times out");
+	check(vdso_page_wait(&reader, 0, 20000000, NULL) == -ETIMEDOUT && monotonic_ns() - start >= 20000000, "waiting times out");
 
 	/* First in line: the writer opens, which wakes; then the waiter sleeps on; then a version comes without a wake. */
 	writer = spawn(commit_and_die, &w);
@@ -502,7 +502,7 @@ static void test_wait(void)
 	start = monotonic_ns();
 	vdso_page_publish(&page, record, true);
 	check(wait_status(waiter) == 0 && monotonic_ns() - start < 5000000000u, "a publication wakes");
-	check(vdso_page_wait(&reader, 1, -1) == 0, "who is behind does not wait");
+	check(vdso_page_wait(&reader, 1, -1, NULL) == 0, "who is behind does not wait");
 	vdso_page_close(&page);
 }
 

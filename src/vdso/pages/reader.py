@@ -45,7 +45,8 @@ class Reader(_core.RecordReader):
     """A page, open for reading: an attribute a field, each read as of now.
 
     Fields that belong together are to be read in one snapshot(). Usable from any thread and after a fork;
-    to another process it goes as its name.
+    to another process it goes as its name. Once it is closed everything but reopen() and the way to another
+    process raises PageClosed.
     """
 
     __slots__ = ("__weakref__", "_directory", "_expect", "_name", "_path")
@@ -83,7 +84,8 @@ class Reader(_core.RecordReader):
         """Sleeps until there is a version other than `seen` (the newest one, if not given) and says
         whether there is.
 
-        False: `timeout` seconds went by, or the page was replaced.
+        False: `timeout` seconds went by, or the page was replaced. Raises PageClosed, also when another
+        thread closes the reader meanwhile.
         """
         seen = self.version if seen is None else seen
         for_ever = timeout is None or timeout > _YEARS_S
@@ -113,7 +115,10 @@ class Reader(_core.RecordReader):
         return sorted({*super().__dir__(), *self._record.names})
 
     def __repr__(self) -> str:
-        return f"<reader of {self._name}, version {self.version}>"
+        try:
+            return f"<reader of {self._name}, version {self.version}>"
+        except errors.PageClosed:
+            return f"<reader of {self._name}, closed>"
 
 
 class Watch:

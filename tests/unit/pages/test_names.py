@@ -66,9 +66,22 @@ def test_a_page_is_there_when_it_is_whole(tmp_path: Path) -> None:
     assert reader.a == 1.0
     reader.close()
     reader.close()
-    for use in (lambda: reader.a, reader.snapshot, lambda: reader.wait(timeout=0)):
+    for use in (
+        lambda: reader.a,
+        reader.snapshot,
+        lambda: reader.wait(timeout=0),
+        lambda: next(iter(reader.watch())),
+        lambda: (reader.version,),
+        lambda: (reader.age,),
+        lambda: (reader.replaced,),
+        lambda: (reader.publisher_alive,),
+        lambda: (reader.page,),
+    ):
         with pytest.raises(errors.PageClosed):
             use()
+    assert repr(reader) == "<reader of pair, closed>"
+    assert reader.reopen().a == 1.0
+    assert pickle.loads(pickle.dumps(reader)).a == 1.0
     with pytest.raises(errors.PageClosed):
         publisher.update(a=1.0)
 
@@ -363,6 +376,36 @@ def test_wait_and_watch(tmp_path: Path) -> None:
         thread.join(30)
         assert seen == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, -1.0]
         assert [snapshot.a for snapshot in reader.watch(timeout=0.02)] == [-1.0]
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_closing_ends_waiting(tmp_path: Path, notify: bool) -> None:
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(0.0), notify=notify):
+        reader = vdso.open("pair", directory=tmp_path)
+        said: list[str] = []
+
+        def wait() -> None:
+            try:
+                reader.wait()
+            except errors.PageClosed:
+                said.append("closed")
+
+        def watch() -> None:
+            try:
+                for _ in reader.watch():
+                    said.append("one")
+            except errors.PageClosed:
+                said.append("closed")
+
+        threads = [threading.Thread(target=body, daemon=True) for body in (wait, watch)]
+        for thread in threads:
+            thread.start()
+        while said != ["one"]:
+            time.sleep(0.001)
+        reader.close()
+        for thread in threads:
+            thread.join(30)
+        assert said == ["one", "closed", "closed"]
 
 
 def test_a_watch_goes_on_with_the_new_page(tmp_path: Path) -> None:
