@@ -176,7 +176,7 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	while (base->tp_base != &PyBaseObject_Type)
 		base = base->tp_base;
 	record_type = vdso_type_beside(base, "Record");
-	mapping_type = vdso_type_beside(base, "Mapping");
+	mapping_type = record_type == NULL ? NULL : vdso_type_beside(base, "Mapping");
 	if (record_type == NULL || mapping_type == NULL ||
 	    !PyArg_ParseTupleAndKeywords(args, kwargs, "iLO!:RecordReader", names, &fd, &offset, record_type, &record))
 		goto done;
@@ -184,6 +184,8 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	if (self == NULL)
 		goto done;
 	self->mapping = (struct mapping *)((PyTypeObject *)mapping_type)->tp_alloc((PyTypeObject *)mapping_type, 0);
+	if (self->mapping != NULL)
+		self->mapping->fd = self->mapping->page.fd = -1; /* first: what is freed half made closes it */
 	self->name_snapshot = PyUnicode_InternFromString("snapshot");
 	if (self->mapping == NULL || self->name_snapshot == NULL)
 		goto failed;
@@ -192,8 +194,6 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 		goto failed;
 	self->record = (struct vdso_record *)record;
 	self->mapping->record = (struct vdso_record *)Py_NewRef(record);
-	self->mapping->fd = -1;
-	self->mapping->page.fd = -1;
 	err = vdso_page_open_reader(fd, offset, &self->mapping->page);
 	if (err != 0) {
 		vdso_raise_not_a_page(err);

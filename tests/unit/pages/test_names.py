@@ -808,3 +808,41 @@ except AttributeError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("module 'vdso' has no attribute 'nothing'\n", "")
+
+
+# ---- Without memory ----
+
+
+def test_a_reader_that_finds_no_memory_closes_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("_testcapi")
+    script = """if True:
+        import os, sys, _testcapi
+        from vdso import _core
+        from vdso.pages import fieldtable, records
+        fd = os.open(sys.argv[1], os.O_RDONLY)
+        offset, _, _, at, size = _core.page_find(fd)
+        record = records.record_of_table(os.pread(fd, size, at))
+        before = os.fstat(0)
+        found = []
+        for first in range(200):
+            try:
+                _testcapi.set_nomemory(first, first + 1)
+                reader = _core.RecordReader(os.dup(fd), offset, record)
+                _testcapi.remove_mem_hooks()
+                break
+            except MemoryError:
+                _testcapi.remove_mem_hooks()
+                found.append(first)
+            assert os.fstat(0) == before
+        print("failed" if found else "never")
+    """
+    with vdso.publish("pair", Pair, directory=tmp_path, initial=Pair(1.0)) as publisher:
+        done = subprocess.run(
+            [sys.executable, "-c", script, publisher.path],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.stderr, done.stdout) == ("", "failed\n")
