@@ -417,6 +417,16 @@ static PyObject *reader_age(PyObject *object, void *Py_UNUSED(closure))
 	return PyFloat_FromDouble((double)(monotonic_ns() - at) / (double)NS_PER_S);
 }
 
+static PyObject *reader_page_locked(PyObject *object, void *Py_UNUSED(closure))
+{
+	const struct mapping *self = ((struct reader *)object)->mapping;
+
+	if (is_closed(object))
+		return NULL;
+	return PyBool_FromLong(atomic_load_explicit(&self->page.header->writer_pid, memory_order_relaxed) != 0 &&
+			       vdso_page_held(self->fd));
+}
+
 static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closure))
 {
 	const struct mapping *self = ((struct reader *)object)->mapping;
@@ -498,6 +508,7 @@ static PyGetSetDef reader_getset[] = {
 	{"version", reader_version, NULL, "The newest version's number; 0: nothing has been published yet.", NULL},
 	{"age", reader_age, NULL, "Seconds since the newest version was published; None: nothing has been.", NULL},
 	{"publisher_alive", reader_publisher_alive, NULL, "Whether a publisher has the page.", NULL},
+	{"_page_locked", reader_page_locked, NULL, "Whether another process has the page's own lock.", NULL},
 	{"_state", reader_state, NULL, "STATE_* of the page.", NULL},
 	{"_writer_pid", reader_writer_pid, NULL, "The publisher's pid; 0: it closed in order.", NULL},
 	{"_fd", reader_fd, NULL, "The page's file, not to be closed.", NULL},

@@ -188,7 +188,10 @@ class RecordReader:
     def age(self) -> float | None:
         """Seconds since the newest version was published; None: nothing has been."""
     @property
-    def publisher_alive(self) -> bool: ...
+    def publisher_alive(self) -> bool:
+        """By the page's own lock, or else by the pid that has signed it."""
+    @property
+    def _page_locked(self) -> bool: ...
     @property
     def _state(self) -> int: ...
     @property

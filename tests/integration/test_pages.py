@@ -191,6 +191,33 @@ def test_a_program_that_execs_leaves_its_name_free(tmp_path: Path, start: Start)
     assert (reader.version, reader.page.publisher_pid) == (2, process.pid)
 
 
+def test_a_publisher_is_known_by_its_names_lock(tmp_path: Path, start: Start) -> None:
+    """Whoever reads the page's file in the publisher's process has cost it that file's lock."""
+    script = """
+    import os, sys, vdso
+    One = vdso.page(type("One", (), {"__annotations__": {"a": int}}))
+    publisher = vdso.publish("n", One, directory=sys.argv[1], initial={"a": 1})
+    vdso.open("n", directory=sys.argv[1]).close()
+    assert vdso.open("n", directory=sys.argv[1]).publisher_alive
+    print("published", flush=True)
+    sys.stdin.readline()
+    os.execv("/bin/sh", ["sh", "-c", "echo gone; read line"])  # of the same pid, and no publisher any more
+    """
+    process = start(python(script, tmp_path))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "published\n"
+    reader = vdso.open("n", directory=tmp_path)
+    with open(reader.page.path, "rb") as page:
+        assert _core.lock_holder(page.fileno()) == 0
+    assert reader.publisher_alive
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "gone\n"
+    assert not reader.publisher_alive
+    assert reader.page.publisher_pid == process.pid
+
+
 # ---- Readers only read ----
 
 
@@ -337,7 +364,9 @@ def test_in_another_pid_namespace(tmp_path: Path) -> None:
         print(error.pid, error.message)
     """
     words = [want("unshare", "util-linux"), "-p", "-f", "--mount-proc", *python(script, tmp_path)]
-    with vdso.publish("flags", Flags, directory=tmp_path, initial=Flags(True)):
+    with vdso.publish("flags", Flags, directory=tmp_path, initial=Flags(True)) as publisher:
+        with open(publisher.path, "rb"):
+            pass  # and the page's own lock is gone
         done = finish(words)
         said = "-1 flags has a publisher: a process in another pid namespace"
         assert (done.stdout, done.stderr) == (f"True\n{said}\n", "")

@@ -291,3 +291,17 @@ def lock(directory_fd: int, name: str) -> int:
         if found is not None and os.path.samestat(found, os.fstat(fd)):
             return fd
         os.close(fd)  # `vdso rm` has taken the file away meanwhile
+
+
+def name_locked(path: str, name: str) -> bool | None:
+    """Whether somebody, in this process or another, has the lock of a name in a directory; None: it is not for
+    us to know.
+    """
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _core.name_locked(fd, name)
+    finally:
+        os.close(fd)

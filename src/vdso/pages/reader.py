@@ -64,6 +64,18 @@ class Reader(_core.RecordReader):
         return PageInfo(self._name, self._path, layout, self._slots, self._writer_pid, not quiet)
 
     @property
+    def publisher_alive(self) -> bool:
+        """Whether a publisher has the page."""
+        if self._page_locked:
+            return True
+        if not self._writer_pid or self._state & _core.STATE_REPLACED:
+            return False
+        # The page's own lock is lost when the publisher's process reads the page's file. The name's is not, and
+        # only its owner can ask for it; to others the pid is left.
+        known = places.name_locked(os.path.dirname(self._path), self._name)
+        return super().publisher_alive if known is None else known
+
+    @property
     def replaced(self) -> bool:
         """Whether the name leads elsewhere by now: no version will follow here, and reopen() gives the new
         page.
