@@ -294,8 +294,8 @@ def lock(directory_fd: int, name: str) -> int:
 
 
 def name_locked(path: str, name: str) -> bool | None:
-    """Whether somebody, in this process or another, has the lock of a name in a directory; None: it is not for
-    us to know.
+    """Whether somebody, in this process or another, has the lock of a name in a directory; None: it is not
+    for us to know.
     """
     try:
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -18,6 +18,7 @@ from vdso import _core, errors
 from vdso.pages import directory as places
 from vdso.pages import fieldtable, library, records
 from vdso.pages import schema as schemas
+from vdso.pages.reader import reader_of_file
 from vdso.pages.schema import Layout
 
 # Taken by a publisher that goes away too, at any moment.
@@ -123,9 +124,9 @@ def publish(
 
     name: letters, digits, _ and -, a letter first. schema: a page class, dataclass, msgspec.Struct,
     ctypes.Structure or numpy structured dtype. initial: the page's first record, as set() takes it; a page
-    that has had one goes on from its newest. slots: versions that the page keeps, a power of two. notify:
-    wake who waits, which costs a system call a version. directory: where, if not in the first place in
-    memory that is this user's. mode: who may read, as for chmod.
+    that has had one goes on from its newest, also with other slots. slots: versions that the page keeps, a
+    power of two. notify: wake who waits, which costs a system call a version. directory: where, if not in the
+    first place in memory that is this user's. mode: who may read, as for chmod.
 
     Raises WriterActive, BadSchema, BadPageName, BadValue, NoDirectory, DirectoryRefused, NoSpace, UsageError.
     """
@@ -205,6 +206,8 @@ def _begin(
         assert target is not None
         _prepare(made, schema, initial)
     else:
+        if target is not None:
+            initial = _newest(directory_fd, target, name, layout) or initial
         target = places.new_generation(name)
         made = _new(directory_fd, name, target, layout, slots, notify, mode, schema, initial)
     _retire_others(directory_fd, name, target)
@@ -250,6 +253,16 @@ def _go_on(
         with contextlib.suppress(OSError):
             os.close(fd)
         raise
+
+
+def _newest(directory_fd: int, target: str, name: str, layout: Layout) -> Any:
+    """The last record of a page of the same fields that cannot be gone on in; None: there is none."""
+    try:
+        with reader_of_file(places.open_generation(directory_fd, target), name, target) as reader:
+            found: Layout = reader._record.layout
+            return reader.snapshot() if found == layout else None
+    except (OSError, errors.PageError):
+        return None
 
 
 def _new(

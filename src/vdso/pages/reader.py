@@ -70,8 +70,8 @@ class Reader(_core.RecordReader):
             return True
         if not self._writer_pid or self._state & _core.STATE_REPLACED:
             return False
-        # The page's own lock is lost when the publisher's process reads the page's file. The name's is not, and
-        # only its owner can ask for it; to others the pid is left.
+        # The page's own lock is lost when the publisher's process reads the page's file. The name's is not,
+        # and only its owner can ask for it; to others the pid is left.
         known = places.name_locked(os.path.dirname(self._path), self._name)
         return super().publisher_alive if known is None else known
 

@@ -218,6 +218,21 @@ def test_one_publisher_a_name_in_all_interpreters(tmp_path: Path) -> None:
     assert (done.stderr, done.stdout) == ("", "refused True\nrefused True\npublished\n")
 
 
+def test_other_slots_keep_the_last_record(tmp_path: Path) -> None:
+    for slots, initial, expected in ((4, (1.0, 2.0), 1.0), (8, (3.0, 4.0), 1.0), (2, None, 1.0)):
+        with vdso.publish("pair", Pair, directory=tmp_path, slots=slots, initial=initial) as publisher:
+            reader = vdso.open("pair", directory=tmp_path)
+            assert (reader.a, reader.b, reader.version, reader.page.slots) == (expected, 2.0, 1, slots)
+            assert publisher.update(b=2.0) == 2
+    # Where there was none, there is none.
+    vdso.publish("other", Pair, directory=tmp_path).close()
+    with vdso.publish("other", Pair, directory=tmp_path, slots=8) as publisher:
+        assert publisher.version == 0
+    # And of other fields nothing is kept.
+    with vdso.publish("pair", Wide, directory=tmp_path) as publisher:
+        assert publisher.version == 0
+
+
 def test_a_publisher_does_not_travel(tmp_path: Path) -> None:
     with vdso.publish("pair", Pair, directory=tmp_path) as publisher, pytest.raises(errors.NotPublisher):
         pickle.dumps(publisher)
@@ -298,7 +313,8 @@ def test_another_layout_is_another_file(tmp_path: Path, more: dict[str, Any]) ->
         assert not reader.publisher_alive
         assert not reader.wait(timeout=60)
         new = reader.reopen()
-        assert (new.a, new.b) == (3.0, 4.0)
+        # The same fields in other slots: the last record has come along.
+        assert (new.a, new.b) == ((3.0, 4.0) if schema is Wide else (1.0, 7.0))
         assert not new.replaced
         assert reader.a == 1.0
 
