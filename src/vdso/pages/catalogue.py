@@ -138,6 +138,9 @@ def _report(entry: _Entry, rate_s: float, passed_s: float) -> Published:
         except errors.PageNotThere as error:  # it has been truncated meanwhile
             said = error.message
         else:
+            # As Reader.publisher_alive has it: the name's own lock knows best, where it is for us to ask.
+            known = places.name_locked(entry.directory, entry.name) if pid else None
+            alive = alive if known is None else known
             rate = (version - look.version) / passed_s if passed_s >= rate_s > 0 else 0.0
             return Published(
                 entry.name,
