@@ -31,6 +31,9 @@ enum {
 	NRX32_EXECVEAT = 545,
 	NR32_EXECVE = 11,
 	NR32_EXECVEAT = 358,
+	NR64_IOCTL = 16,
+	NRX32_IOCTL = 514,
+	NR32_IOCTL = 54,
 };
 
 static const uint32_t clock_setters_64[] = {159 /* adjtimex */, 164 /* settimeofday */, 227 /* clock_settime */,
@@ -38,6 +41,11 @@ static const uint32_t clock_setters_64[] = {159 /* adjtimex */, 164 /* settimeof
 static const uint32_t clock_setters_32[] = {25 /* stime */,           79 /* settimeofday */,   124 /* adjtimex */,
 					    264 /* clock_settime */,  343 /* clock_adjtime */, 404 /* clock_settime64 */,
 					    405 /* clock_adjtime64 */};
+
+/* What sets a real-time clock or its alarm (linux/rtc.h): requests of these numbers are no other device's. */
+static const uint32_t rtc_setters[] = {0x4024700a /* RTC_SET_TIME */, 0x40247007 /* RTC_ALM_SET */,
+				       0x4028700f /* RTC_WKALM_SET */, 0x4008700e /* RTC_EPOCH_SET */,
+				       0x4004700e /* the same, of a 32-bit program */};
 
 #define PROGRAM_MAX 400
 
@@ -218,6 +226,17 @@ static void reading_rules(struct program *p, bool all)
 	}
 }
 
+/* The host's real-time clock would be given the session's time. */
+static void rtc_rule(struct program *p, uint32_t number)
+{
+	unsigned short rule = open_rule(p, number);
+
+	load(p, argument(1));
+	for (size_t i = 0; i < sizeof(rtc_setters) / sizeof(rtc_setters[0]); i++)
+		answer_if(p, rtc_setters[i], SECCOMP_RET_ERRNO | EPERM);
+	close_rule(p, rule);
+}
+
 /* Pure sleeps; a deadline is left to the rules that follow. */
 static void sleep_rules(struct program *p)
 {
@@ -274,6 +293,7 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR32_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_32) / sizeof(clock_setters_32[0]); i++)
 		answer_if(p, clock_setters_32[i], set);
+	rtc_rule(p, NR32_IOCTL);
 	answer(p, SECCOMP_RET_ALLOW);
 	p->code[other].jf = (uint8_t)(p->length - other - 1);
 
@@ -295,6 +315,8 @@ static void build(struct program *p, unsigned flags)
 		reading_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	if (flags & VDSO_FILTER_DEADLINES)
 		deadline_rules(p, (flags & VDSO_FILTER_ALL) != 0);
+	rtc_rule(p, NR64_IOCTL); /* last: what comes before has no need to pass it */
+	rtc_rule(p, NRX32_IOCTL);
 	answer(p, SECCOMP_RET_ALLOW);
 }
 

@@ -184,6 +184,22 @@ def test_a_filter_below_that_refuses(privileged: Way) -> None:
     assert abs(host() - before) < 1
 
 
+def test_the_real_time_clock_is_not_set(way: Way, programs: Programs) -> None:
+    """Asked of a file that has none, so that the kernel would say ENOTTY."""
+    rtc = programs.c("rtc")
+
+    def said(text: str, of: str) -> set[int]:
+        lines = (line.split() for line in text.splitlines())
+        return {int(error) for name, error in lines if name.split(",")[0] == of}
+
+    plain = finish([rtc])
+    assert said(plain.stdout, "set") <= {errno.ENOTTY, errno.ENOSYS}  # a kernel without x32
+    for options in ([], ["--no-follow"], ["--strict", "--clocks", "all", "--rate", "2"], ["--clock", "tsc"]):
+        done = way.run(rtc, options=options)
+        assert (done.returncode, said(done.stdout, "set")) == (0, {errno.EPERM}), options
+        assert said(done.stdout, "other") == said(plain.stdout, "other") == {errno.ENOTTY}
+
+
 def test_joined_programs_see_it(privileged: Way, start: Start) -> None:
     name = f"set-{os.getpid()}"
     reader = start(
