@@ -41,7 +41,7 @@
 #define PTRACE_EVENT_OF(status) ((unsigned)(status) >> 16)
 
 /* What a warning is about, so that each program gets it once. Deadlines take the call's number. */
-enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4 };
+enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4, ABOUT_CLOSED = 10002 };
 
 bool vdso_follower_first_time(struct vdso_follower *f, int32_t program, int32_t about)
 {
@@ -52,6 +52,18 @@ bool vdso_follower_first_time(struct vdso_follower *f, int32_t program, int32_t 
 			return false;
 	s->warned[s->warnings++ % VDSO_FOLLOWER_WARNED] = (struct vdso_warned){program, about};
 	return true;
+}
+
+void vdso_follower_warn_closed(struct vdso_follower *f, pid_t tid, int error)
+{
+	pid_t program = vdso_procfs_number(tid, "Tgid:");
+	char name[32];
+
+	if ((error != -EACCES && error != -EPERM) || !vdso_follower_first_time(f, program, ABOUT_CLOSED))
+		return;
+	vdso_procfs_name(program, name, sizeof(name));
+	vdso_warn(program, "%s (pid %d) cannot be looked into (%s): its system calls go by the host's clock", name, (int)program,
+		  strerror(-error));
 }
 
 /* A process id that has come to a new program starts anew. */

@@ -129,6 +129,9 @@ struct vdso_follower_message {
 /* Whether the program has not been told of it yet; from now on it has. */
 bool vdso_follower_first_time(struct vdso_follower *follower, int32_t program, int32_t about);
 
+/* One line a program, that its memory may not be looked into; any other error of vdso_argument_open() is no news. */
+void vdso_follower_warn_closed(struct vdso_follower *follower, pid_t tid, int error);
+
 /* Runs until no program is left under the filter. Returns an exit status; `again`: a predecessor was killed. */
 int vdso_follower_run(struct vdso_follower *follower, bool again);
 

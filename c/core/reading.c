@@ -80,9 +80,12 @@ void vdso_reading_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	struct vdso_argument memory;
 	struct vdso_time now;
 	int64_t ret;
+	int err = look(f, vdso_sessions_of(f, (pid_t)n->pid), id_of(&n->data), &now);
 
-	if (look(f, vdso_sessions_of(f, (pid_t)n->pid), id_of(&n->data), &now) != 0 ||
-	    vdso_argument_open((pid_t)n->pid, &memory) != 0) {
+	if (err == 0)
+		err = vdso_argument_open((pid_t)n->pid, &memory);
+	if (err != 0) {
+		vdso_follower_warn_closed(f, (pid_t)n->pid, err);
 		vdso_notification_go_on(f->listener, n->id);
 		return;
 	}

@@ -421,6 +421,8 @@ void vdso_setting_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 		if (vdso_notification_waits(f->listener, n->id))
 			ret = carry_out(f, vdso_sessions_of(f, (pid_t)n->pid), &memory, &n->data);
 		vdso_argument_close(&memory);
+	} else {
+		vdso_follower_warn_closed(f, (pid_t)n->pid, (int)ret);
 	}
 	vdso_notification_answer(f->listener, n->id, ret < 0 ? 0 : ret, ret < 0 ? (int32_t)ret : 0);
 }

@@ -299,10 +299,13 @@ void vdso_turn_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	struct vdso_deadline d;
 	struct timespec at[2];
 	uint64_t version, wait;
+	int err = 1;
 
 	vdso_deadline_plan(n, &d);
-	if (d.way == VDSO_DEADLINE_NONE || !look(f, session, &record, &version) ||
-	    record.clock[d.clock].kind == VDSO_KIND_JUMP || vdso_argument_open((pid_t)n->pid, &memory) != 0) {
+	if (d.way != VDSO_DEADLINE_NONE && look(f, session, &record, &version) && record.clock[d.clock].kind != VDSO_KIND_JUMP)
+		err = vdso_argument_open((pid_t)n->pid, &memory);
+	if (err != 0) {
+		vdso_follower_warn_closed(f, (pid_t)n->pid, err);
 		let_go_on(f, n->id);
 		return;
 	}

@@ -13,6 +13,8 @@
 
 #include "procfs.h"
 
+#define PARENTS 8 /* that are tried in the program's stead */
+
 /* The program's own description, so that a redirected file's offset moves on; by path only where that is filtered. */
 static int open_stderr_of(pid_t tid)
 {
@@ -74,6 +76,13 @@ void vdso_warn(pid_t tid, const char *format, ...)
 	line[length++] = '\n';
 
 	fd = open_stderr_of(tid);
+	/* A program that may not be looked into: to whoever started it. */
+	for (int up = 0; fd < 0 && (errno == EACCES || errno == EPERM) && up < PARENTS; up++) {
+		tid = vdso_procfs_parent(tid);
+		if (tid <= 1)
+			return;
+		fd = open_stderr_of(tid);
+	}
 	if (fd < 0)
 		return;
 	put(fd, line, length);

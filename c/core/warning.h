@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Never blocks: what cannot be written at once is dropped. */
+/* On the next parent's where the program's own may not be opened. Never blocks: what cannot be written at once is dropped. */
 void vdso_warn(pid_t tid, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* That the task's program has not been swapped; strict: and is not started for it. */

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,28 @@ def test_a_deadline_that_has_passed(way: Way, deadlines: Path, call: str, offset
     """Three times in each of two threads: nothing waits, and nothing is said of what is translated."""
     done = way.run(deadlines, call, offset=offset)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+CLOSED = """
+import ctypes, errno, time
+libc = ctypes.CDLL(None, use_errno=True)
+at = (ctypes.c_long * 2)(int(time.time()), 0)
+assert libc.prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE
+for _ in range(2):
+    assert libc.syscall(230, 0, 1, at, None) == 0  # clock_nanosleep: past, by the host's clock
+    assert libc.syscall(201, None) > at[0] + 900 * 86400  # time
+    assert libc.syscall(227, 0, at) == -1  # clock_settime
+print("went on")
+"""
+
+
+def test_a_program_that_may_not_be_looked_into(vdso: str, unprivileged: list[str]) -> None:
+    """Once it is told, by way of the shell that started it: its own standard error is closed to us too."""
+    way = Way(vdso, prefix=unprivileged)
+    line = shlex.join([sys.executable, "-c", CLOSED])
+    done = way.run("sh", "-c", f"{line}; true", offset="-1000d", options=["--strict"])
+    assert done.stdout == "went on\n", done.stderr
+    assert re.fullmatch(r"vdso: \S+ \(pid \d+\) cannot be looked into \(.*\): .* host's clock\n", done.stderr)
 
 
 # The one call that has no register left for the image's mark.
