@@ -5,7 +5,7 @@ Parsed by hand, and without imports: argparse alone takes a quarter of the time 
 
 import sys
 
-from vdso.errors import ExtraMissing, UsageError, VdsoError
+from vdso.errors import ExtraMissing, UsageError, VdsoError, shown
 
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
@@ -105,8 +105,6 @@ def report(error: VdsoError) -> None:
     if sys.stderr is None:  # closed by the caller
         return
     # What is named in it may hold anything: bytes that are no text, ends of lines, what a terminal obeys.
-    from vdso.kernel.file import shown
-
     text = f"vdso: {shown(error.message)}\n" + (f"  {shown(error.hint)}\n" if error.hint else "")
     # Where the stream's encoding lacks a character, it replaces that by itself.
     sys.stderr.write(text)

@@ -5,6 +5,15 @@ The command line prints `vdso: message` and the hint below it, and exits with `e
 """
 
 
+def shown(path: str) -> str:
+    """A file's name, or a text that has one in it, on one line that can be printed: it may hold anything."""
+    try:
+        name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # not from a name's bytes, but such as JSON may have
+        name = path.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 class VdsoError(Exception):
     """Something that vdso cannot do, said in one line that names the thing.
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from vdso.commands.output import columns, console, print_json, write_file
 from vdso.commands.parser import Parser
-from vdso.errors import UsageError
-from vdso.kernel.file import shown
+from vdso.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ import textwrap
 
 from vdso.commands.output import bold, print_json
 from vdso.commands.parser import Parser
-from vdso.kernel.file import shown
+from vdso.errors import shown
 from vdso.measure.claims import FAILS, HOLDS, UNCHECKED, Claim, check, gather
 from vdso.measure.result import Caution
 

@@ -7,7 +7,7 @@ import sys
 
 from vdso.commands.output import bold, print_json
 from vdso.commands.parser import Parser
-from vdso.kernel.file import shown
+from vdso.errors import shown
 from vdso.kernel.image import Function, Image
 from vdso.measure import routes
 from vdso.measure.look import KERNEL_NAME, Look, look_at_file, look_at_process

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vdso.errors import OutputRefused
-from vdso.kernel.file import shown
+from vdso.errors import OutputRefused, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

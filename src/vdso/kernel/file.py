@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from types import TracebackType
 
-from vdso.errors import SourceError
+from vdso.errors import SourceError, shown
 
 CHUNK_BYTES = 1 << 20
 KINDS = {
@@ -17,15 +17,6 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-def shown(path: str) -> str:
-    """A file's name, or a text that has one in it, on one line that can be printed: it may hold anything."""
-    try:
-        name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # not from a name's bytes, but such as JSON may have
-        name = path.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 class File:

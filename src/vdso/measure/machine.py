@@ -8,9 +8,8 @@ import os
 import platform
 
 from vdso import _core
-from vdso.errors import SourceError
+from vdso.errors import SourceError, shown
 from vdso.kernel import auxv, maps
-from vdso.kernel.file import shown
 from vdso.measure.result import Conditions, Machine
 
 OUR_IMAGE = "vdso-clock.so"

@@ -12,8 +12,8 @@ import types
 import typing
 from typing import Any, NoReturn
 
-from vdso.errors import SourceError
-from vdso.kernel.file import KINDS, shown
+from vdso.errors import SourceError, shown
+from vdso.kernel.file import KINDS
 from vdso.measure.result import FORMAT, KIND, BenchResult
 
 # A default run takes some 500 KB.
