@@ -108,14 +108,7 @@ static bool look(const struct vdso_follower *f, uint32_t session, struct vdso_cl
 	return ret;
 }
 
-/* When a time that the clock has passed was, by the host's clock at the clock's present distance: a timer with an interval
- * counts what it has missed from there, and the clock's line may lead anywhere, or nowhere. */
-static struct vdso_time passed_at(struct vdso_time now, struct vdso_time shown, const struct timespec *wanted)
-{
-	return vdso_time_add(now, wanted->tv_sec - shown.sec, wanted->tv_nsec - (int64_t)shown.nsec);
-}
-
-/* 0, or a negative errno of the kernel's. `old` NULL: anew, when what it has missed so far has been counted: once more. */
+/* 0, or a negative errno of the kernel's. */
 static int arm(int fd, int flags, const struct vdso_clock *clock, int id, const struct itimerspec *wanted,
 	       struct itimerspec *old)
 {
@@ -126,12 +119,6 @@ static int arm(int fd, int flags, const struct vdso_clock *clock, int id, const 
 	vdso_source_init(&source);
 	if (source.clock(source.context, id, &now) == 0 &&
 	    vdso_clock_reach(clock, now, time_of(&wanted->it_value), &at) == 0 && at.sec < FAR_SEC) {
-		if (clock->kind == VDSO_KIND_LINE) {
-			struct vdso_time shown = vdso_clock_evaluate(clock, now, 0);
-
-			if (vdso_time_compare(time_of(&wanted->it_value), shown) <= 0)
-				at = old == NULL ? now : passed_at(now, shown, &wanted->it_value);
-		}
 		host.it_value = (struct timespec){.tv_sec = at.sec, .tv_nsec = (long)at.nsec};
 		/* Long ago is still a time: 0 would stop the timer. */
 		if (at.sec < 0 || (at.sec == 0 && at.nsec == 0))

@@ -143,22 +143,6 @@ static void translate(uint32_t id, struct timespec *at, uint64_t *head)
 		*at = (struct timespec){FAR_SEC, 0};
 }
 
-/*
- * A timer's beginning that the clock has passed, put by the host's clock at the
- * clock's present distance, from where a timer with an interval counts what it has missed. Its line may lead anywhere, or
- * nowhere.
- */
-static void count_from(uint32_t id, const struct timespec *given, struct timespec *at)
-{
-	struct vdso_time shown, now;
-
-	if (vdso_answer(id, &shown) != 0 || kernel_clock(id, &now) != 0 ||
-	    before(shown.sec, (int64_t)shown.nsec, given->tv_sec, given->tv_nsec))
-		return;
-	*at = (struct timespec){now.sec, (int64_t)now.nsec};
-	take_off(at, shown.sec - given->tv_sec, (int64_t)shown.nsec - given->tv_nsec);
-}
-
 /* From the clock `id` to the one that waits for it. */
 static void convert(uint32_t id, struct timespec *at)
 {
@@ -224,14 +208,11 @@ long vdso_wait_call(const struct call *call)
 
 	for (;;) {
 		struct timespec until[2] = {at[0], at[timer]}; /* a timer's has its interval in front */
-		const struct timespec given = until[1];
 		struct vdso_time now;
 		uint64_t head;
 
 		translate(id, &until[1], &head);
 		if (timer) {
-			if (LOAD(clock_in(head, id)->kind) == VDSO_KIND_LINE)
-				count_from(id, &given, &until[1]);
 			until[1].tv_nsec += until[1].tv_sec == 0 && until[1].tv_nsec == 0; /* which would stop it */
 			return call_once(call, how, head, until);
 		}
