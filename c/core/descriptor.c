@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 union control {
@@ -45,6 +46,29 @@ int vdso_descriptor_receive(int socket, int flags, uint32_t *ret)
 	if (ret != NULL)
 		*ret = number;
 	return fd;
+}
+
+bool vdso_descriptor_keep(const int *wanted, int count)
+{
+	enum { FIRST = 3, KEPT_MAX = 8, ABOVE = 64 };
+	int above[KEPT_MAX];
+
+	if (count > KEPT_MAX)
+		return false;
+	/* Above all places first, so that none is overwritten before it was moved. */
+	for (int i = 0; i < count; i++) {
+		above[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, ABOVE);
+		if (above[i] < 0)
+			return false;
+	}
+	for (int i = 0; i < count; i++)
+		if (dup3(above[i], FIRST + i, O_CLOEXEC) < 0)
+			return false;
+	if (syscall(SYS_close_range, FIRST + count, ~0u, 0) != 0)
+		for (int fd = FIRST + count; fd < 65536; fd++)
+			close(fd);
+	vdso_descriptor_drop_standard();
+	return true;
 }
 
 void vdso_descriptor_drop_standard(void)

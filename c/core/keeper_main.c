@@ -6,10 +6,8 @@
  * cannot be trusted, 1 when anything else is in the way.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "background.h"
 #include "counter.h"
 #include "descriptor.h"
 #include "keeper.h"
@@ -67,44 +66,6 @@ static bool parse(int argc, char **argv, struct options *ret)
 		}
 	}
 	return optind == argc && ret->page >= 0 && ret->life >= 0 && ret->ready >= 0;
-}
-
-/* Nothing of the caller's is kept but the three: an open pipe or terminal would hang whoever waits for its end. */
-static bool keep_descriptors(struct options *o)
-{
-	int *wanted[] = {&o->page, &o->life, &o->ready};
-
-	/* Above all places first, so that none is overwritten before it was moved. */
-	for (int i = 0; i < 3; i++) {
-		*wanted[i] = fcntl(*wanted[i], F_DUPFD_CLOEXEC, 64);
-		if (*wanted[i] < 0)
-			return false;
-	}
-	for (int i = 0; i < 3; i++)
-		if (dup3(*wanted[i], PAGE + i, O_CLOEXEC) < 0)
-			return false;
-	if (syscall(SYS_close_range, AFTER, ~0u, 0) != 0)
-		for (int fd = AFTER; fd < 65536; fd++)
-			close(fd);
-	vdso_descriptor_drop_standard();
-	return true;
-}
-
-/* Out of the way of the terminal's signals, of unmounting, and of the eye. */
-static void stand_aside(void)
-{
-	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
-	sigset_t none;
-
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-		signal(ignored[i], SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	setsid();
-	prctl(PR_SET_NAME, "vdso-keeper");
-	if (chdir("/") != 0) {
-		/* Stays where it is, which then cannot be unmounted meanwhile. */
-	}
 }
 
 static void say(const char *line)
@@ -196,9 +157,10 @@ int main(int argc, char **argv)
 	bool successor = false;
 	int status;
 
-	if (!parse(argc, argv, &options) || !keep_descriptors(&options))
+	if (!parse(argc, argv, &options) ||
+	    !vdso_descriptor_keep((const int[]){options.page, options.life, options.ready}, AFTER - PAGE))
 		return USAGE;
-	stand_aside();
+	vdso_background("vdso-keeper");
 	for (;;) {
 		status = start(&keeper, &source, &page, &options, reason, sizeof(reason));
 		if (status != OK) {

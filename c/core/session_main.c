@@ -12,19 +12,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "adjust.h"
+#include "background.h"
 #include "descriptor.h"
 #include "membership.h"
 #include "page.h"
@@ -42,33 +40,7 @@ static bool keep_descriptors(int page, int ready)
 {
 	int own = vdso_page_reopen_readonly(page);
 
-	if (own >= 0)
-		own = fcntl(own, F_DUPFD_CLOEXEC, 64);
-	ready = fcntl(ready, F_DUPFD_CLOEXEC, 64);
-	if (own < 0 || ready < 0 || dup3(own, PAGE, O_CLOEXEC) < 0 || dup3(ready, READY, O_CLOEXEC) < 0)
-		return false;
-	if (syscall(SYS_close_range, AFTER, ~0u, 0) != 0)
-		for (int fd = AFTER; fd < 65536; fd++)
-			close(fd);
-	vdso_descriptor_drop_standard();
-	return true;
-}
-
-/* Out of the way of the terminal's signals, of unmounting, and of the eye. */
-static void stand_aside(void)
-{
-	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
-	sigset_t none;
-
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-		signal(ignored[i], SIG_IGN);
-	signal(SIGCHLD, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	prctl(PR_SET_NAME, "vdso-session");
-	if (chdir("/") != 0) {
-		/* Stays where it is, which then cannot be unmounted meanwhile. */
-	}
+	return own >= 0 && vdso_descriptor_keep((const int[]){own, ready}, AFTER - PAGE);
 }
 
 /* Where a lease does not tell: only who runs on the page is seen. */
@@ -138,7 +110,7 @@ int main(int argc, char **argv)
 	}
 	if (!keep_descriptors(page, ready))
 		return FAILED;
-	stand_aside();
+	vdso_background("vdso-session");
 	if (vdso_page_check(PAGE, 0, &header) != 0 || fstat(PAGE, &st) != 0)
 		return FAILED;
 	/* One for each page: two would wait for one another for ever. */

@@ -12,44 +12,41 @@
 
 #define VDSO_COPY_WIDE 64u /* bytes; below this the plain loop is shorter */
 
-/* `bytes` is a multiple of 8, and both sides are 8-aligned. */
-static inline void vdso_copy_out(void *to, const _Atomic uint64_t *from, uint64_t bytes)
+/* Copies the first `count` words in groups of eight as far as that goes, and returns how many that were. */
+static inline uint64_t vdso_copy_groups(void *to, const void *from, uint64_t count)
 {
-	uint64_t *words = to;
-	uint64_t count = bytes / 8u, i = 0;
+	uint64_t i = 0;
 
 #if defined(__x86_64__) && defined(__SSE2__)
-	if (bytes >= VDSO_COPY_WIDE)
+	if (count * 8u >= VDSO_COPY_WIDE)
 		for (; i + 8 <= count; i += 8)
 			__asm__ volatile("movdqu (%0), %%xmm0\n\tmovdqu 16(%0), %%xmm1\n\t"
 					 "movdqu 32(%0), %%xmm2\n\tmovdqu 48(%0), %%xmm3\n\t"
 					 "movdqu %%xmm0, (%1)\n\tmovdqu %%xmm1, 16(%1)\n\t"
 					 "movdqu %%xmm2, 32(%1)\n\tmovdqu %%xmm3, 48(%1)"
 					 :
-					 : "r"(from + i), "r"(words + i)
+					 : "r"((const uint64_t *)from + i), "r"((uint64_t *)to + i)
 					 : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+#else
+	(void)to, (void)from, (void)count;
 #endif
-	for (; i < count; i++)
+	return i;
+}
+
+/* `bytes` is a multiple of 8, and both sides are 8-aligned. */
+static inline void vdso_copy_out(void *to, const _Atomic uint64_t *from, uint64_t bytes)
+{
+	uint64_t *words = to;
+
+	for (uint64_t i = vdso_copy_groups(to, (const void *)from, bytes / 8u); i < bytes / 8u; i++)
 		words[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
 }
 
 static inline void vdso_copy_in(_Atomic uint64_t *to, const void *from, uint64_t bytes)
 {
 	const uint64_t *words = from;
-	uint64_t count = bytes / 8u, i = 0;
 
-#if defined(__x86_64__) && defined(__SSE2__)
-	if (bytes >= VDSO_COPY_WIDE)
-		for (; i + 8 <= count; i += 8)
-			__asm__ volatile("movdqu (%0), %%xmm0\n\tmovdqu 16(%0), %%xmm1\n\t"
-					 "movdqu 32(%0), %%xmm2\n\tmovdqu 48(%0), %%xmm3\n\t"
-					 "movdqu %%xmm0, (%1)\n\tmovdqu %%xmm1, 16(%1)\n\t"
-					 "movdqu %%xmm2, 32(%1)\n\tmovdqu %%xmm3, 48(%1)"
-					 :
-					 : "r"(words + i), "r"(to + i)
-					 : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
-#endif
-	for (; i < count; i++)
+	for (uint64_t i = vdso_copy_groups((void *)to, from, bytes / 8u); i < bytes / 8u; i++)
 		atomic_store_explicit(&to[i], words[i], memory_order_relaxed);
 }
 

@@ -2,24 +2,18 @@
 
 import sys
 
-from vdso.commands.clock_options import FREEZE, VALUED, ClockOptions, read_clock
+from vdso.commands.clock_options import FREEZE, HELP_CLOCK, VALUED, ClockOptions, read_clock
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
 
-HELP = """\
+HELP = f"""\
 usage: vdso attach PID [--session NAME] [--at WHEN | --offset DURATION] [--rate X | --freeze]
                    [--clocks wall|all] [--timeout SECONDS] [--json]
 
 Puts a process that is already running, and the children that it forks from now on, on a clock that you set,
 without restarting it. It stands still for a millisecond or so, and never for more than 50.
 
-  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
-                     the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
-  --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
-  --rate X           let the time pass X times as fast: 10, 0.5, 0 (stands still), up to 1000000
-  --freeze           let it stand still: --rate 0
-  --clocks wall      move, scale and freeze the clocks that tell the date (default)
-  --clocks all       scale and freeze MONOTONIC, BOOTTIME and RAW too, from their own value; never set
+{HELP_CLOCK}
   --session NAME     give the clock a name, by which `vdso time NAME` adjusts it; or put the process on the
                      clock that has the name already. Without it the name is PID
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)

@@ -9,6 +9,16 @@ VALUED = ("--at", "--offset", "--rate", "--clocks", "--session")
 FREEZE = "--freeze"
 CLOCK_SETS = ("wall", "all")
 
+# Their lines in a command's help; how --session is meant differs.
+HELP_CLOCK = """\
+  --at WHEN          start at this time: 2030-01-01T00:00:00Z, with an offset (+02:00), or, with neither, in
+                     the local zone; a date alone is its midnight; @1893456000 is seconds since 1970
+  --offset DURATION  move the time by this much: +1000d, -2h30m, +90s, 1.5h; units w d h m s ms us ns
+  --rate X           let the time pass X times as fast: 10, 0.5, 0 (stands still), up to 1000000
+  --freeze           let it stand still: --rate 0
+  --clocks wall      move, scale and freeze the clocks that tell the date (default)
+  --clocks all       scale and freeze MONOTONIC, BOOTTIME and RAW too, from their own value; never set"""
+
 
 class ClockOptions:
     """Which clock. Times in ns, of REALTIME since 1970 or to be added; rate in 32.32; None: not given."""

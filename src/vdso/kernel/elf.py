@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from vdso.errors import BadImage
+from vdso.errors import BadImage, shown
 
 MAGIC = b"\x7fELF"
 HEADER_BYTES = 64
@@ -196,10 +196,7 @@ def part(data: Bytes, offset: int, size: int, what: str) -> bytes:
 
 def text(name: bytes) -> str:
     """A name as text that can be printed anywhere: what a terminal would obey becomes an escape."""
-    result = name.decode("ascii", "backslashreplace")
-    if not result.isprintable():
-        result = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in result)
-    return result
+    return shown(name.decode("ascii", "backslashreplace"))
 
 
 def extent(data: Bytes) -> int:
