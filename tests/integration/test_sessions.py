@@ -279,9 +279,8 @@ def test_another_user_s_is_not_to_be_seen(
     assert "there is no session" in done.stderr
 
 
+@pytest.mark.usefixtures("as_root")
 def test_root_adjusts_a_user_s(unprivileged: list[str], start: Start, vdso: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root sees everyone's")
     session = Session(Way(vdso, unprivileged), start, "--offset", "+1d")
     session.read()
     assert finish([vdso, "time", session.name, "--offset", "+2d"]).returncode == 0
