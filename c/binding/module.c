@@ -10,6 +10,7 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_file,
 	vdso_add_snapshot,
 	vdso_add_record,
+	vdso_add_mapping,
 	vdso_add_reader,
 	vdso_add_publisher,
 	vdso_add_draft,

@@ -18,6 +18,7 @@ int vdso_add_draft(PyObject *module);
 int vdso_add_file(PyObject *module);
 int vdso_add_image(PyObject *module);
 int vdso_add_launch(PyObject *module);
+int vdso_add_mapping(PyObject *module);
 int vdso_add_membership(PyObject *module);
 int vdso_add_observe(PyObject *module);
 int vdso_add_page(PyObject *module);

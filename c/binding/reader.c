@@ -4,36 +4,20 @@
  * What is not reserved (vdso.pages.schema.RESERVED) and does not begin with _ may be a field's name, so nothing here is
  * called anything else.
  */
-#include "record.h"
+#include "mapping.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "page.h"
-
 #define NS_PER_S INT64_C(1000000000)
 /* Fields up to this are copied to the stack. */
 #define SMALL 512u
-/* Below this a copy is shorter than handing the GIL to another thread and back. */
-#define COPY_WITHOUT_GIL 65536u
-/* After so many bytes in vain a signal's handler gets its turn. */
-#define ROUND_BYTES (1u << 24)
-
-/* The mapping, which the reader and its `snapshot` share. Lives as long as either does. */
-struct mapping {
-	PyObject_HEAD
-	struct vdso_page page;
-	int fd;
-	_Atomic int closed;
-	_Atomic int waiting; /* threads in wait(), which close() wakes */
-	struct vdso_record *record;
-};
 
 struct reader {
 	PyObject_HEAD
-	struct mapping *mapping;
+	struct vdso_mapping *mapping;
 	struct vdso_record *record; /* the mapping's */
 	PyObject *name_snapshot;    /* interned */
 	PyObject *snapshot;         /* the mapping's function of that name */
@@ -42,126 +26,6 @@ struct reader {
 	uint32_t mask;
 	struct vdso_window window;
 };
-
-/* Beside the answers of page.h: a signal's handler has raised something. */
-#define INTERRUPTED -1
-
-static PyObject *refuse(int answer)
-{
-	switch (answer) {
-	case VDSO_PAGE_NEVER_WRITTEN:
-		return vdso_raise("PageNeverWritten", "()");
-	case VDSO_PAGE_LAPPED:
-		return vdso_raise("PageLapped", "()");
-	case INTERRUPTED:
-		return NULL;
-	default:
-		return vdso_raise("PageClosed", "()");
-	}
-}
-
-/* The way back for who was lapped once, and the only one for large copies, which leave the GIL to others meanwhile. */
-__attribute__((noinline)) static int copy_in_rounds(struct mapping *self, uint32_t first, uint32_t bytes, void *to,
-						    uint64_t *version)
-{
-	unsigned left = vdso_tries(bytes), round = ROUND_BYTES / bytes == 0 ? 1 : ROUND_BYTES / bytes;
-	enum vdso_read_status status;
-
-	for (;;) {
-		unsigned tries = left < round ? left : round;
-
-		if (bytes < COPY_WITHOUT_GIL) {
-			status = vdso_window_copy(&self->page.window, first, bytes, to, version, tries);
-		} else {
-			Py_BEGIN_ALLOW_THREADS
-			status = vdso_window_copy(&self->page.window, first, bytes, to, version, tries);
-			Py_END_ALLOW_THREADS
-		}
-		left -= tries;
-		if (status != VDSO_READ_LAPPED || left == 0)
-			return (int)status;
-		if (PyErr_CheckSignals() != 0)
-			return INTERRUPTED;
-	}
-}
-
-/* `bytes` of the record from `first` on, both multiples of 8: an enum vdso_page_answer, or INTERRUPTED. */
-static inline int copy(struct mapping *self, uint32_t first, uint32_t bytes, void *to, uint64_t *version)
-{
-	if (bytes < COPY_WITHOUT_GIL) {
-		enum vdso_read_status status = vdso_window_copy(&self->page.window, first, bytes, to, version, 1);
-
-		if (status != VDSO_READ_LAPPED)
-			return (int)status;
-	}
-	return copy_in_rounds(self, first, bytes, to, version);
-}
-
-/* ---- The mapping, and taking a snapshot out of it ---- */
-
-static void mapping_dealloc(PyObject *object)
-{
-	struct mapping *self = (struct mapping *)object;
-	PyTypeObject *type = Py_TYPE(object);
-
-	vdso_page_close(&self->page);
-	if (self->fd >= 0)
-		close(self->fd);
-	Py_XDECREF((PyObject *)self->record);
-	type->tp_free(object);
-	Py_DECREF(type);
-}
-
-static PyObject *take_snapshot(struct mapping *self)
-{
-	struct vdso_record *record = self->record;
-	struct vdso_snapshot *ret;
-	int status;
-
-	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
-		return refuse(VDSO_PAGE_NOT_THERE);
-	ret = vdso_snapshot_new(record);
-	if (ret == NULL)
-		return NULL;
-	status = copy(self, 0, record->record_size, ret->data, &ret->version);
-	if (status == VDSO_PAGE_OK)
-		return (PyObject *)ret;
-	Py_DECREF((PyObject *)ret);
-	return refuse(status);
-}
-
-PyDoc_STRVAR(snapshot_doc,
-	     "snapshot()\n--\n\n"
-	     "One whole record of the newest version.\n\n"
-	     "PageNeverWritten; PageLapped: the publisher went round all slots during each of many tries.");
-
-static PyObject *mapping_snapshot(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t given)
-{
-	if (given != 0) {
-		PyErr_SetString(PyExc_TypeError, "snapshot() takes no arguments");
-		return NULL;
-	}
-	return take_snapshot((struct mapping *)object);
-}
-
-/* The interpreter has a short way to call such a function, and none to call any other object. */
-static PyMethodDef mapping_snapshot_def = {"snapshot", (PyCFunction)(void (*)(void))mapping_snapshot, METH_FASTCALL,
-					   snapshot_doc};
-
-static PyType_Slot mapping_slots[] = {
-	{Py_tp_doc, (void *)"A page's mapping, which a reader and its snapshot() share."},
-	{Py_tp_dealloc, mapping_dealloc},
-	{0, NULL},
-};
-
-static PyType_Spec mapping_spec = {
-	.name = "vdso._core.Mapping",
-	.basicsize = sizeof(struct mapping),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.slots = mapping_slots,
-};
-
-/* ---- The reader ---- */
 
 static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -183,13 +47,13 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self = (struct reader *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		goto done;
-	self->mapping = (struct mapping *)((PyTypeObject *)mapping_type)->tp_alloc((PyTypeObject *)mapping_type, 0);
+	self->mapping = (struct vdso_mapping *)((PyTypeObject *)mapping_type)->tp_alloc((PyTypeObject *)mapping_type, 0);
 	if (self->mapping != NULL)
 		self->mapping->fd = self->mapping->page.fd = -1; /* first: what is freed half made closes it */
 	self->name_snapshot = PyUnicode_InternFromString("snapshot");
 	if (self->mapping == NULL || self->name_snapshot == NULL)
 		goto failed;
-	self->snapshot = PyCFunction_New(&mapping_snapshot_def, (PyObject *)self->mapping);
+	self->snapshot = PyCFunction_New(&vdso_mapping_snapshot_def, (PyObject *)self->mapping);
 	if (self->snapshot == NULL)
 		goto failed;
 	self->record = (struct vdso_record *)record;
@@ -228,7 +92,7 @@ static void reader_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
-static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
+static PyObject *load_wide(struct vdso_mapping *self, const struct vdso_field *field)
 {
 	uint32_t first = field->offset / 8 * 8, bytes = (field->offset + field->size + 7) / 8 * 8 - first;
 	int status;
@@ -240,28 +104,28 @@ static PyObject *load_wide(struct mapping *self, const struct vdso_field *field)
 		if (words == NULL)
 			return PyErr_NoMemory();
 	}
-	status = copy(self, first, bytes, words, &version);
+	status = vdso_mapping_copy(self, first, bytes, words, &version);
 	if (status == VDSO_PAGE_OK)
 		ret = vdso_field_load(self->record, field, (char *)words + (field->offset - first), version);
 	else
-		ret = refuse(status);
+		ret = vdso_mapping_refuse(status);
 	if (words != small)
 		PyMem_Free(words);
 	return ret;
 }
 
-static PyObject *load(struct mapping *self, const struct vdso_field *field)
+static PyObject *load(struct vdso_mapping *self, const struct vdso_field *field)
 {
 	uint64_t word, version;
 	int status;
 
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
-		return refuse(VDSO_PAGE_NOT_THERE);
+		return vdso_mapping_refuse(VDSO_PAGE_NOT_THERE);
 	if (!field->number)
 		return load_wide(self, field);
-	status = copy(self, field->offset & ~7u, 8, &word, &version);
+	status = vdso_mapping_copy(self, field->offset & ~7u, 8, &word, &version);
 	if (status != VDSO_PAGE_OK)
-		return refuse(status);
+		return vdso_mapping_refuse(status);
 	return vdso_number_load(field->kind, (char *)&word + (field->offset & 7u));
 }
 
@@ -282,7 +146,7 @@ static PyObject *reader_getattro(PyObject *object, PyObject *name)
 
 #ifdef Py_GIL_DISABLED
 		if (atomic_load_explicit(&self->mapping->closed, memory_order_relaxed))
-			return refuse(VDSO_PAGE_NOT_THERE);
+			return vdso_mapping_refuse(VDSO_PAGE_NOT_THERE);
 #endif
 		if (field->number) {
 			word = atomic_load_explicit(slot + field->offset / 8u, memory_order_relaxed);
@@ -324,7 +188,7 @@ PyDoc_STRVAR(wait_doc,
 
 static PyObject *reader_wait(PyObject *object, PyObject *args)
 {
-	struct mapping *self = ((struct reader *)object)->mapping;
+	struct vdso_mapping *self = ((struct reader *)object)->mapping;
 	unsigned long long seen;
 	long long timeout;
 	int64_t end;
@@ -333,7 +197,7 @@ static PyObject *reader_wait(PyObject *object, PyObject *args)
 	if (!PyArg_ParseTuple(args, "KL:_wait", &seen, &timeout))
 		return NULL;
 	if (atomic_load_explicit(&self->closed, memory_order_relaxed))
-		return refuse(VDSO_PAGE_NOT_THERE);
+		return vdso_mapping_refuse(VDSO_PAGE_NOT_THERE);
 	if (timeout > INT64_MAX / 4)
 		timeout = INT64_MAX / 4;
 	end = timeout < 0 ? 0 : monotonic_ns() + timeout;
@@ -359,7 +223,7 @@ static PyObject *reader_wait(PyObject *object, PyObject *args)
 	if (PyErr_Occurred())
 		return NULL;
 	if (err == -ECANCELED)
-		return refuse(VDSO_PAGE_NOT_THERE);
+		return vdso_mapping_refuse(VDSO_PAGE_NOT_THERE);
 	if (err != 0 && err != -ETIMEDOUT && err != -ESTALE)
 		return vdso_raise_errno(err);
 	return PyLong_FromLong(err == 0 ? 1 : err == -ESTALE ? -1 : 0);
@@ -395,7 +259,7 @@ static int is_closed(PyObject *object)
 {
 	if (!atomic_load_explicit(&((struct reader *)object)->mapping->closed, memory_order_relaxed))
 		return 0;
-	refuse(VDSO_PAGE_NOT_THERE);
+	vdso_mapping_refuse(VDSO_PAGE_NOT_THERE);
 	return 1;
 }
 
@@ -419,7 +283,7 @@ static PyObject *reader_age(PyObject *object, void *Py_UNUSED(closure))
 
 static PyObject *reader_page_locked(PyObject *object, void *Py_UNUSED(closure))
 {
-	const struct mapping *self = ((struct reader *)object)->mapping;
+	const struct vdso_mapping *self = ((struct reader *)object)->mapping;
 
 	if (is_closed(object))
 		return NULL;
@@ -429,7 +293,7 @@ static PyObject *reader_page_locked(PyObject *object, void *Py_UNUSED(closure))
 
 static PyObject *reader_publisher_alive(PyObject *object, void *Py_UNUSED(closure))
 {
-	const struct mapping *self = ((struct reader *)object)->mapping;
+	const struct vdso_mapping *self = ((struct reader *)object)->mapping;
 	int alive;
 
 	if (is_closed(object))
@@ -494,11 +358,11 @@ static PyObject *reader_address(PyObject *object, void *Py_UNUSED(closure))
 /* For dir() and help(): attributes of an instance go by reader_getattro(). */
 static PyObject *reader_snapshot(PyObject *object, PyObject *Py_UNUSED(none))
 {
-	return take_snapshot(((struct reader *)object)->mapping);
+	return vdso_mapping_snapshot(((struct reader *)object)->mapping);
 }
 
 static PyMethodDef reader_methods[] = {
-	{"snapshot", reader_snapshot, METH_NOARGS, snapshot_doc},
+	{"snapshot", reader_snapshot, METH_NOARGS, vdso_mapping_snapshot_doc},
 	{"_wait", reader_wait, METH_VARARGS, wait_doc},
 	{"close", reader_close, METH_NOARGS, close_doc},
 	{NULL, NULL, 0, NULL},
@@ -543,7 +407,5 @@ static PyType_Spec reader_spec = {
 
 int vdso_add_reader(PyObject *module)
 {
-	if (vdso_add_type(module, &mapping_spec) != 0)
-		return -1;
 	return vdso_add_type(module, &reader_spec);
 }
