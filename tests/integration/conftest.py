@@ -150,3 +150,14 @@ def open_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def programs(open_directory: Path) -> Programs:
     return Programs(open_directory)
+
+
+@pytest.fixture
+def shared(open_directory: Path) -> Iterator[Path]:
+    """A directory of pages that every user can look into."""
+    where = open_directory / "pages"
+    where.mkdir(mode=0o755)
+    yield where
+    for path in where.iterdir():
+        path.unlink()
+    where.rmdir()

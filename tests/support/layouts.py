@@ -28,6 +28,26 @@ class Quote:
     flag: bool
 
 
+@vdso.page
+class Pair:
+    a: vdso.F64
+    b: vdso.F64 = 7.0
+
+
+@vdso.page
+class Wide:
+    a: vdso.F64
+    b: vdso.F64
+    c: vdso.F64 = 1.5
+
+
+@vdso.page
+class Flags:
+    dark: bool
+    rate: float = 1.5
+    label: vdso.Str[8] = "x"
+
+
 LEAVES = st.one_of(
     st.sampled_from(sorted(schema.SCALARS)).map(schema.scalar),
     st.builds(FieldType, st.sampled_from(["str", "bytes"]), st.integers(1, 9)),
