@@ -5,7 +5,6 @@ Decides; the mechanism is c/core. Imports as little as it can, since `vdso run` 
 
 import errno
 import os
-import signal
 import sys
 
 from vdso import _core
@@ -25,8 +24,12 @@ from vdso.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import NoReturn
+else:
+    # The same functions and numbers, without the enums that `signal` makes: 4 of the 19 ms of a whole run.
+    import _signal as signal
 
 NS_PER_S = 1_000_000_000
 RATE_ONE = 1 << 32
