@@ -96,12 +96,5 @@ typedef int vdso_prepare(void *context, const struct vdso_clock_record *old, uin
 int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *source, vdso_prepare *prepare, void *context,
 			     uint64_t lead_ns);
 
-/*
- * Publishes the rate for all clocks in the mask (bit = id). Looks at the time again before the record becomes visible, and
- * starts over when less than half of the lead is left then. Clocks that show one time (vdso_clock_base) change at the same
- * moment and must be named together. lead_ns of at least VDSO_LEAD_NS. -ETIMEDOUT: the machine is too busy for the lead.
- */
-int vdso_clock_publish_rate(struct vdso_page *page, const struct vdso_source *source, uint32_t clocks, uint64_t rate,
-			    uint64_t lead_ns);
 
 #endif

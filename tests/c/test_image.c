@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "image.h"
+#include "rates.h"
 
 #define THREADS 4
 
@@ -133,7 +134,7 @@ static void test_rates(unsigned changes)
 		fail("vdso_page_open_writer");
 	start_readers(&hot, &image);
 	for (unsigned i = 0; i < changes; i++) {
-		failed += vdso_clock_publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC,
+		failed += publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC,
 						  (i % 2 == 0 ? 1000 : 1) * VDSO_RATE_ONE, VDSO_LEAD_NS) != 0;
 		/* Most take over before the next; some are overtaken by it while they are ahead. */
 		sleep_ns(next_random(&seed) % (2 * VDSO_LEAD_NS) + VDSO_LEAD_NS / 2);

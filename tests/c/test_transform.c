@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "check.h"
+#include "rates.h"
 #include "reference.h"
 
 typedef __int128 wide;
@@ -277,19 +278,19 @@ static void test_late(void)
 	uint64_t version;
 	int fd;
 	struct vdso_page page = lines_page(&fd);
-	int err = vdso_clock_publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 2 * VDSO_RATE_ONE, VDSO_LEAD_NS);
+	int err = publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 2 * VDSO_RATE_ONE, VDSO_LEAD_NS);
 
 	vdso_page_get(&page, 0, &record, &version);
 	check(err == 0 && version == 2 && record.clock[VDSO_ID_MONOTONIC].takeover >= slow.ns + VDSO_LEAD_NS / 2,
 	      "a writer that was held up starts over: %lld us of the lead are left",
 	      (long long)(record.clock[VDSO_ID_MONOTONIC].takeover - slow.ns) / 1000);
 	check(slow.looks > 6, "after %u looks at the clock", slow.looks);
-	check(vdso_clock_publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 1, VDSO_LEAD_NS - 1) == -EINVAL &&
-	      vdso_clock_publish_rate(&page, &source, 0, 1, VDSO_LEAD_NS) == -EINVAL,
+	check(publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 1, VDSO_LEAD_NS - 1) == -EINVAL &&
+	      publish_rate(&page, &source, 0, 1, VDSO_LEAD_NS) == -EINVAL,
 	      "too short a lead, and no clock at all, are refused");
 	slow.fast_after = UINT32_MAX;
 	slow.step = 1500000;
-	check(vdso_clock_publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 1, VDSO_LEAD_NS) == -ETIMEDOUT,
+	check(publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC, 1, VDSO_LEAD_NS) == -ETIMEDOUT,
 	      "a machine that never lets it be in time gets no new record");
 	check(atomic_load(&page.header->head) == 2, "and keeps the old one");
 	vdso_page_close(&page);
@@ -346,7 +347,7 @@ static void test_hot(unsigned changes)
 	for (int i = 0; i < 4; i++)
 		pthread_create(&thread[i], NULL, read_hot, &hot);
 	for (unsigned i = 0; i < changes; i++) {
-		failed += vdso_clock_publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC,
+		failed += publish_rate(&page, &source, 1u << VDSO_ID_MONOTONIC,
 						  (i % 2 == 0 ? 1000 : 1) * VDSO_RATE_ONE, VDSO_LEAD_NS) != 0;
 		/* Most take over before the next; some are overtaken by it while they are ahead. */
 		sleep_ns(next_random(&seed) % (2 * VDSO_LEAD_NS) + VDSO_LEAD_NS / 2);

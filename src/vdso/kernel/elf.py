@@ -13,13 +13,12 @@ from typing import Protocol
 from vdso.errors import BadImage, shown
 
 MAGIC = b"\x7fELF"
-HEADER_BYTES = 64
 
-ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
+ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
 PF_X = 1
 PN_XNUM = 0xFFFF
-SHT_NOBITS, SHT_DYNSYM = 8, 11
+SHT_DYNSYM = 11
 
 # A name is read up to here: what is longer has no end.
 NAME_BYTES_MAX = 4096
