@@ -34,6 +34,7 @@ struct vdso_attempt {
 	bool fresh;      /* nothing is mapped there yet */
 	uint8_t detours[VDSO_PAGE_BYTES]; /* what the detours page is to hold */
 	struct vdso_detour detour[VDSO_ATTACHED_FUNCTIONS];
+	struct vdso_annex annex; /* of our image */
 	uint8_t image[VDSO_KERNEL_IMAGE_MAX]; /* what is there of the kernel's */
 };
 

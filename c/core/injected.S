@@ -153,7 +153,7 @@ vdso_injected:
 	movl $VDSO_STEP_IMAGE, %r14d
 	movl $NR_mmap, %eax
 	leaq VDSO_DATA_BYTES(%r12), %rdi
-	movl $VDSO_IMAGE_BYTES, %esi
+	movl $VDSO_FILE_BYTES, %esi
 	movl $5, %edx /* PROT_READ | PROT_EXEC */
 	movl $0x12, %r10d /* MAP_PRIVATE | MAP_FIXED */
 	movl %ebx, %r8d

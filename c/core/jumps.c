@@ -93,15 +93,16 @@ int vdso_jumps_write_at(struct vdso_attempt *a, const void *bytes, size_t size, 
 	return error == 0 ? 0 : vdso_attempt_answer(a, VDSO_ATTACH_FAILED, error, 0);
 }
 
-/* The addresses of our functions, from the image's file. */
+/* The addresses of our functions, from the image's file, and the annex's. */
 static int read_our_functions(struct vdso_attempt *a, uint32_t ret[VDSO_FN_COUNT])
 {
-	void *image = mmap(NULL, VDSO_IMAGE_BYTES, PROT_READ, MAP_PRIVATE, a->order->image_fd, 0);
+	char *image = mmap(NULL, VDSO_FILE_BYTES, PROT_READ, MAP_PRIVATE, a->order->image_fd, 0);
 
 	if (image == MAP_FAILED)
 		return vdso_attempt_answer(a, VDSO_ATTACH_FAILED, -errno, 0);
 	vdso_area_functions(image, ret);
-	munmap(image, VDSO_IMAGE_BYTES);
+	memcpy(&a->annex, image + VDSO_IMAGE_BYTES, sizeof(a->annex));
+	munmap(image, VDSO_FILE_BYTES);
 	return 0;
 }
 
@@ -136,6 +137,8 @@ int vdso_jumps_write_region(struct vdso_attempt *a)
 		.flags = a->order->flags,
 		.kernel_image = a->space.image,
 		.image = a->region + VDSO_DATA_BYTES,
+		.wait = a->region + VDSO_DATA_BYTES + a->annex.wait,
+		.wait_step = a->region + VDSO_DATA_BYTES + a->annex.wait_step,
 	};
 
 	/* What the kernel's image lacks stays 0: nobody comes to our image but by a function of the kernel's. */

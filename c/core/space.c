@@ -46,10 +46,12 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-/* The last mapping comes to where a clock image would end, when it and its predecessors are one of ours. */
+/* Whether the three are pages of ours, by what they look like. The annex may follow the image, in the same mapping. */
 static bool is_region(const struct mapping *clock, const struct mapping *process, const struct mapping *image)
 {
-	return image->inode != 0 && strcmp(image->prot, "r-xp") == 0 && image->end - image->start == VDSO_IMAGE_BYTES &&
+	uint64_t size = image->end - image->start;
+
+	return image->inode != 0 && strcmp(image->prot, "r-xp") == 0 && (size == VDSO_IMAGE_BYTES || size == VDSO_FILE_BYTES) &&
 	       process->end == image->start && process->inode == 0 && strcmp(process->prot, "r--p") == 0 &&
 	       process->end - process->start == PAGE && clock->end == process->start && clock->inode != 0 &&
 	       strcmp(clock->prot, "r--s") == 0 && clock->end - clock->start == VDSO_CLOCK_BYTES;
@@ -118,7 +120,7 @@ int vdso_space_read_file(const char *path, struct vdso_space *ret)
 				.at = m[0].start,
 				.device = m[0].device,
 				.inode = m[0].inode,
-				.attached = m[3].start == m[2].end && m[3].inode == 0 && strcmp(m[3].prot, "r-xp") == 0 &&
+				.attached = m[2].end - m[2].start == VDSO_FILE_BYTES && m[3].start == m[2].end && m[3].inode == 0 && strcmp(m[3].prot, "r-xp") == 0 &&
 					    m[3].end - m[3].start == PAGE && m[3].name[0] == '\0',
 			};
 	}

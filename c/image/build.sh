@@ -20,33 +20,35 @@ compile() { # FILE FLAG...
 }
 compile clock
 compile syscalls -Os -falign-functions=1
-compile wait -Os -falign-functions=1
-objcopy --discard-all "$work/wait.o" # no room for the names of its parts
-# Run once, before the program's first instruction: nobody unwinds through it.
+# In the annex, which has one page; it may stand anywhere, and nobody finds what its unwind information would say.
 compile landing -Os -falign-functions=1 -fno-asynchronous-unwind-tables
+compile wait -Os -falign-functions=1 -fno-asynchronous-unwind-tables
+if nm --undefined-only "$work/wait.o" | grep .; then
+	echo "build.sh: the code above is in the annex, from where it does not reach the image" >&2
+	exit 1
+fi
 
 "$cc" -E -P -x c -I"$source" -I"$include" "$source/image.lds" -o "$work/image.lds"
 "$cc" -nostdlib -shared -fno-lto "$work/clock.o" "$work/syscalls.o" "$work/wait.o" "$work/landing.o" -Wl,-T,"$work/image.lds" \
 	-Wl,--hash-style=both -Wl,-Bsymbolic -Wl,-soname,linux-vdso.so.1 -Wl,--build-id=sha1 -Wl,--no-undefined \
 	-Wl,-z,noexecstack,-z,max-page-size=4096,-z,norelro -Wl,--eh-frame-hdr -o "$work/image.so" 2>"$work/said" ||
 	{ cat "$work/said" >&2; exit 1; }
-# That the landing is in no segment is what is meant.
-grep -v "section \`.landing' not in segment" "$work/said" >&2 || true
+# That the annex is in no segment is what is meant.
+grep -v "section \`.annex' not in segment" "$work/said" >&2 || true
 
-# The landing stands in the file's third page, which is no part of the image: no segment, no section.
-objcopy -O binary --only-section=.landing "$work/image.so" "$work/landing.bin"
-objcopy --remove-section=.landing "$work/image.so"
+# It stands in the file's third page, which is no part of the image: no segment, no section.
+objcopy -O binary --only-section=.annex "$work/image.so" "$work/annex.bin"
+objcopy --remove-section=.annex "$work/image.so"
 
-# A debugger that finds a .symtab looks at no .dynsym, so the exports are in both; there is room for them and for what
-# they consist of, not for more.
-objcopy --wildcard --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time --strip-symbol='call_*' \
-	--strip-symbol='vdso_*' --strip-symbol='LINUX_*' --strip-symbol='__GNU*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC \
-	"$work/image.so"
+# A debugger that finds a .symtab looks at no .dynsym, so the exports are in both, once: a frame has one name.
+objcopy --wildcard --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time --strip-symbol='vdso_pages' \
+	--strip-symbol='vdso_process' --strip-symbol='vdso_landing' --strip-symbol='vdso_wait_step' --strip-symbol='LINUX_*' \
+	--strip-symbol='__GNU*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC "$work/image.so"
 
 # The section headers and symbols, which follow the segment, are for debuggers that read them from memory: they have to
 # lie within the pages that are mapped. The rest of the second page is zeros.
 size=$(wc -c <"$work/image.so")
-if [ "$size" -gt 8192 ]; then # a compiler that is less terse: do without the names of the local functions
+if [ "$size" -gt 8192 ]; then # a compiler that is less terse: do without the names of the image's own functions
 	objcopy --strip-all "$work/image.so"
 	size=$(wc -c <"$work/image.so")
 fi
@@ -58,6 +60,6 @@ pad() { # FILE BYTES
 	dd if=/dev/zero bs=1 count=$(($2 - $(wc -c <"$1"))) 2>/dev/null >>"$1"
 }
 pad "$work/image.so" 8192
-pad "$work/landing.bin" 4096
-cat "$work/landing.bin" >>"$work/image.so"
+pad "$work/annex.bin" 4096
+cat "$work/annex.bin" >>"$work/image.so"
 mv "$work/image.so" "$out"

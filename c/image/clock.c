@@ -7,6 +7,7 @@
 #include "reading.h"
 
 #define EXPORT __attribute__((visibility("default"), used))
+#define HERE (&vdso_pages)
 enum { ID_REALTIME = 0, ID_REALTIME_COARSE = 5 };
 
 /* `out` = sec and nsec, nsec up to some seconds' worth. */
@@ -43,11 +44,11 @@ static inline void raise_to_floor(const struct vdso_clock *clock, struct vdso_ti
 /* The kernel's clock, and the offset, in the place of a counter that cannot answer. */
 static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32_t id, struct vdso_time *out)
 {
-	const struct vdso_clock *clock = clock_in(head, id);
-	bool counter = LOAD(clock->kind) == VDSO_KIND_COUNTER && (vdso_process.flags & VDSO_PROCESS_NO_COUNTER) == 0;
+	const struct vdso_clock *clock = clock_in(HERE, head, id);
+	bool counter = LOAD(clock->kind) == VDSO_KIND_COUNTER && (HERE->process.flags & VDSO_PROCESS_NO_COUNTER) == 0;
 	uint64_t first = LOAD(clock->line[0].in);
 	bool early = counter && arch_counter() < first;
-	int error = kernel_clock(id, out);
+	int error = kernel_clock(HERE, id, out);
 
 	if (error != 0)
 		return error;
@@ -56,9 +57,9 @@ static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32
 	if (early && arch_counter() >= first)
 		return AGAIN;
 	add_offset(clock, out);
-	if ((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) == 0)
+	if ((HERE->process.flags & VDSO_PROCESS_NO_COUNTER) == 0)
 		raise_to_floor(clock, out);
-	return still(head) ? 0 : AGAIN;
+	return still(HERE, head) ? 0 : AGAIN;
 }
 
 static int answer_clock_gettime(int id, struct timespec *ts);
@@ -68,12 +69,12 @@ static int answer_clock_gettime(int id, struct timespec *ts);
 static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, struct timespec *out)
 {
 	struct vdso_time now;
-	int error = kernel_clock(id, &now);
+	int error = kernel_clock(HERE, id, &now);
 
 	if (unlikely(error != 0))
 		return error;
 
-	const struct vdso_clock *clock = clock_in(head, id);
+	const struct vdso_clock *clock = clock_in(HERE, head, id);
 
 	uint64_t input = (uint64_t)now.sec * VDSO_NSEC_PER_SEC + now.nsec;
 	const struct vdso_line *line = &clock->line[1];
@@ -99,7 +100,7 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 		sec--;
 	}
 	sec += LOAD(line->sec);
-	if (unlikely(!still(head)))
+	if (unlikely(!still(HERE, head)))
 		return answer_clock_gettime((int)id, out);
 	out->tv_sec = sec;
 	out->tv_nsec = nsec;
@@ -107,14 +108,14 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 }
 
 /*
- * The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which vdso_answer() then looks at in full.
+ * The quick path: 0 and the time, or AGAIN for anything out of the ordinary, which answer() then looks at in full.
  *
  * The line is loaded after the counter, not before: RDTSCP waits for every load in front of it, and these need not be
  * waited for. Input and line are both read between two looks at the head, which is all that the protocol asks.
  */
 static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock, struct vdso_time *out)
 {
-	if (unlikely((vdso_process.flags & VDSO_PROCESS_NO_COUNTER) != 0))
+	if (unlikely((HERE->process.flags & VDSO_PROCESS_NO_COUNTER) != 0))
 		return AGAIN;
 
 	uint64_t input = arch_counter();
@@ -135,7 +136,7 @@ static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock,
 		rate = LOAD(clock->line[0].rate);
 		sec = LOAD(clock->line[0].sec);
 	}
-	if (unlikely(!still(head)))
+	if (unlikely(!still(HERE, head)))
 		return AGAIN;
 	carry(out, sec, (nsec + (input - in) * rate) >> VDSO_COUNTER_SHIFT);
 	return 0;
@@ -144,25 +145,26 @@ static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock,
 static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, struct timespec *out)
 {
 	struct vdso_time now;
-	int error = kernel_clock(id, &now);
+	int error = kernel_clock(HERE, id, &now);
 
 	if (unlikely(error != 0))
 		return error;
-	add_offset(clock_in(head, id), &now);
-	if (unlikely(!still(head)))
+	add_offset(clock_in(HERE, head, id), &now);
+	if (unlikely(!still(HERE, head)))
 		return answer_clock_gettime((int)id, out);
 	out->tv_sec = now.sec;
 	out->tv_nsec = (int64_t)now.nsec;
 	return 0;
 }
 
-int vdso_answer(uint32_t id, struct vdso_time *out)
+/* Every kind, and every corner of it. JUMP: the clock is the kernel's. Else the kernel's error, or 0 and the time. */
+static __attribute__((noinline)) int answer(uint32_t id, struct vdso_time *out)
 {
 	int ret;
 
 	do {
-		uint64_t head = head_now();
-		const struct vdso_clock *clock = clock_in(head, id);
+		uint64_t head = head_now(HERE);
+		const struct vdso_clock *clock = clock_in(HERE, head, id);
 		uint32_t kind = LOAD(clock->kind);
 
 		if (kind == VDSO_KIND_JUMP)
@@ -181,10 +183,10 @@ int vdso_answer(uint32_t id, struct vdso_time *out)
 static __attribute__((noinline)) int answer_clock_gettime(int id, struct timespec *ts)
 {
 	struct vdso_time now;
-	int ret = vdso_answer((uint32_t)id, &now);
+	int ret = answer((uint32_t)id, &now);
 
 	if (ret == JUMP)
-		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+		return KERNEL(HERE, clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
 	if (ret == 0) {
 		ts->tv_sec = now.sec;
 		ts->tv_nsec = (int64_t)now.nsec;
@@ -196,14 +198,14 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 {
 	/* CPU-time, dynamic and unknown ids, and the negative ones, are the kernel's to answer. */
 	if (unlikely((uint32_t)id >= VDSO_CLOCK_IDS))
-		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+		return KERNEL(HERE, clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
 
-	uint64_t head = head_now();
-	const struct vdso_clock *clock = clock_in(head, (uint32_t)id);
+	uint64_t head = head_now(HERE);
+	const struct vdso_clock *clock = clock_in(HERE, head, (uint32_t)id);
 	uint32_t kind = LOAD(clock->kind);
 
 	if (kind == VDSO_KIND_JUMP)
-		return KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
+		return KERNEL(HERE, clock_function, VDSO_FN_CLOCK_GETTIME)(id, ts);
 
 	if (kind == VDSO_KIND_COUNTER) {
 		struct vdso_time now;
@@ -224,15 +226,15 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 EXPORT int VDSO_NAME(gettimeofday)(struct timeval *tv, void *tz)
 {
 	struct vdso_time now;
-	int ret = tv == NULL ? JUMP : vdso_answer(ID_REALTIME, &now);
+	int ret = tv == NULL ? JUMP : answer(ID_REALTIME, &now);
 
 	if (ret == JUMP)
-		return KERNEL(timeofday_function, VDSO_FN_GETTIMEOFDAY)(tv, tz);
+		return KERNEL(HERE, timeofday_function, VDSO_FN_GETTIMEOFDAY)(tv, tz);
 	if (ret == 0) {
 		tv->tv_sec = now.sec;
 		tv->tv_usec = (int64_t)((uint32_t)now.nsec / 1000u);
 		if (tz != NULL)
-			ret = KERNEL(timeofday_function, VDSO_FN_GETTIMEOFDAY)(NULL, tz);
+			ret = KERNEL(HERE, timeofday_function, VDSO_FN_GETTIMEOFDAY)(NULL, tz);
 	}
 	return ret;
 }
@@ -241,10 +243,10 @@ EXPORT int VDSO_NAME(gettimeofday)(struct timeval *tv, void *tz)
 EXPORT int64_t VDSO_NAME(time)(int64_t *t)
 {
 	struct vdso_time now;
-	int ret = vdso_answer(ID_REALTIME_COARSE, &now);
+	int ret = answer(ID_REALTIME_COARSE, &now);
 
 	if (ret == JUMP)
-		return KERNEL(time_function, VDSO_FN_TIME)(t);
+		return KERNEL(HERE, time_function, VDSO_FN_TIME)(t);
 	if (ret != 0)
 		return ret;
 	if (t != NULL)
@@ -254,18 +256,18 @@ EXPORT int64_t VDSO_NAME(time)(int64_t *t)
 
 EXPORT int VDSO_NAME(clock_getres)(int id, struct timespec *ts)
 {
-	return KERNEL(clock_function, VDSO_FN_CLOCK_GETRES)(id, ts);
+	return KERNEL(HERE, clock_function, VDSO_FN_CLOCK_GETRES)(id, ts);
 }
 
 EXPORT long VDSO_NAME(getcpu)(unsigned *cpu, unsigned *node, void *unused)
 {
-	return KERNEL(getcpu_function, VDSO_FN_GETCPU)(cpu, node, unused);
+	return KERNEL(HERE, getcpu_function, VDSO_FN_GETCPU)(cpu, node, unused);
 }
 
 /* Where the kernel has none this is -ENOSYS, for the query of the parameters too: libc then makes the system call. */
 EXPORT long VDSO_NAME(getrandom)(void *buffer, size_t len, unsigned flags, void *state, size_t state_len)
 {
-	return KERNEL(getrandom_function, VDSO_FN_GETRANDOM)(buffer, len, flags, state, state_len);
+	return KERNEL(HERE, getrandom_function, VDSO_FN_GETRANDOM)(buffer, len, flags, state, state_len);
 }
 
 #define SAME_AS(name) __attribute__((visibility("default"), weak, alias(name)))

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "process.h"
 #include "syscalls.h"
+#include "wait.h"
 
 enum {
 	PROT_NONE = 0,
@@ -46,7 +47,7 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 
 ARCH_LANDING;
 
-/* Out of line: the image has two pages, and the landing is run once. */
+/* Out of line: the annex has one page, and the landing is run once. */
 static __attribute__((noinline)) long call(long number, uint64_t a, uint64_t b, long c, long d, long e)
 {
 	return arch_syscall(number, (long)a, (long)b, c, d, e, 0);
@@ -116,6 +117,7 @@ static void choose_functions(struct vdso_process *process, const struct vdso_ord
 	process->function[VDSO_FN_GETRANDOM] = (uint64_t)&call_nothing + shift;
 	process->function[VDSO_FN_SGX_ENTER] = (uint64_t)&call_nothing + shift;
 	process->wait = (uint64_t)vdso_wait + shift;
+	process->wait_step = (uint64_t)&vdso_wait_step; /* which stays where it is */
 	for (uint32_t i = 0; i < VDSO_FN_COUNT; i++)
 		if (kernel_image != 0 && order->function[i] != 0)
 			process->function[i] = kernel_image + order->function[i];

@@ -30,48 +30,52 @@ typedef int64_t time_function(int64_t *t);
 typedef long getcpu_function(unsigned *cpu, unsigned *node, void *unused);
 typedef long getrandom_function(void *buffer, size_t len, unsigned flags, void *state, size_t state_len);
 
-/* In front of the image, put there by the linker script. */
-extern const struct vdso_clock_page vdso_clock_page __attribute__((visibility("hidden")));
-extern const struct vdso_process vdso_process __attribute__((visibility("hidden")));
+/* In front of the image, put there by the linker script. The code in the annex is told where. */
+struct vdso_pages {
+	union {
+		struct vdso_clock_page clock;
+		char clock_room[VDSO_CLOCK_BYTES];
+	};
+	struct vdso_process process;
+};
+
+extern const struct vdso_pages vdso_pages __attribute__((visibility("hidden")));
 
 /* A record's words are read while a writer may be storing them. */
 #define LOAD(word) __atomic_load_n(&(word), __ATOMIC_RELAXED)
 
-#define KERNEL(type, index) ((type *)vdso_process.function[index])
+#define KERNEL(pages, type, index) ((type *)(pages)->process.function[index])
 
 /* Beside the kernel's errors, which are 0 or negative. */
 enum { JUMP = 1, AGAIN = 2 };
 
-static inline uint64_t head_now(void)
+static inline uint64_t head_now(const struct vdso_pages *pages)
 {
-	return atomic_load_explicit(&vdso_clock_page.header.head, memory_order_acquire);
+	return atomic_load_explicit(&pages->clock.header.head, memory_order_acquire);
 }
 
 /* Called once the input has been read: the record that was used is still the newest. That says more than the slot's
  * version does, since no writer touches a slot while it is the head, and a dead one leaves the head standing. */
-static inline bool still(uint64_t head)
+static inline bool still(const struct vdso_pages *pages, uint64_t head)
 {
 	/* Pairs with the release fence in vdso_page_begin(). */
 	atomic_thread_fence(memory_order_acquire);
-	return likely(atomic_load_explicit(&vdso_clock_page.header.head, memory_order_relaxed) == head);
+	return likely(atomic_load_explicit(&pages->clock.header.head, memory_order_relaxed) == head);
 }
 
-static inline const struct vdso_clock *clock_in(uint64_t head, uint32_t id)
+static inline const struct vdso_clock *clock_in(const struct vdso_pages *pages, uint64_t head, uint32_t id)
 {
-	return &vdso_clock_page.slot[head & (VDSO_CLOCK_SLOTS - 1u)].record.clock[id];
+	return &pages->clock.slot[head & (VDSO_CLOCK_SLOTS - 1u)].record.clock[id];
 }
 
-static inline int kernel_clock(uint32_t id, struct vdso_time *out)
+static inline int kernel_clock(const struct vdso_pages *pages, uint32_t id, struct vdso_time *out)
 {
 	struct timespec ts;
-	int error = KERNEL(clock_function, VDSO_FN_CLOCK_GETTIME)((int)id, &ts);
+	int error = KERNEL(pages, clock_function, VDSO_FN_CLOCK_GETTIME)((int)id, &ts);
 
 	out->sec = ts.tv_sec;
 	out->nsec = (uint64_t)ts.tv_nsec;
 	return error;
 }
-
-/* Every kind, and every corner of it. JUMP: the clock is the kernel's. Else the kernel's error, or 0 and the time. */
-__attribute__((visibility("hidden"))) int vdso_answer(uint32_t id, struct vdso_time *out);
 
 #endif

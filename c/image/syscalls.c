@@ -2,6 +2,9 @@
 
 #include "arch.h"
 #include "process.h"
+#include "wait.h"
+
+ARCH_WAIT;
 
 /* The mark tells a filter that a reading is the image's own, which will move it by itself. */
 int call_clock_gettime(int id, void *ts)

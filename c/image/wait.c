@@ -4,9 +4,14 @@
  * A program that computes a deadline from a moved clock and hands it to the kernel would wait by another clock. The follower
  * turns such a task here. The deadline is translated into the host's time, the program's own timespec left as it is; when the
  * clock is set, frozen or let go meanwhile, it is translated anew: the wait ends when the session's clock has got there.
+ *
+ * What is here says which system call comes next, and stands in the annex, at no known distance from the image and its pages:
+ * whoever unwinds finds nothing about it. The calls are made where the task is turned to (ARCH_WAIT), in the image, so that a
+ * thread that waits can be unwound: by a debugger, and by pthread_cancel().
  */
+#include "wait.h"
+
 #include "reading.h"
-#include "syscalls.h"
 
 enum {
 	ID_REALTIME = 0,
@@ -28,22 +33,6 @@ enum {
 #define FAR_SEC INT64_C(9000000000)
 #define ANY_BIT UINT32_MAX
 
-/* As ARCH_WAIT lays them on the stack. */
-struct call {
-	uint64_t number;
-	uint64_t arg[6];
-	uint64_t back;
-	uint64_t plan;
-};
-
-struct waiter {
-	uint64_t value, address;
-	uint32_t flags, reserved;
-};
-
-HIDDEN long vdso_wait_call(const struct call *call);
-ARCH_WAIT;
-
 static bool is_wall(uint32_t id)
 {
 	return (1u << ID_REALTIME | 1u << ID_REALTIME_ALARM | 1u << ID_TAI) >> id & 1;
@@ -56,7 +45,7 @@ static uint32_t waiting_id(uint32_t id)
 }
 
 /* Less than a second either way, and never before 1970, which the kernel would refuse. */
-static __attribute__((noinline)) void take_off(struct timespec *t, int64_t sec, int64_t nsec)
+static void take_off(struct timespec *t, int64_t sec, int64_t nsec)
 {
 	t->tv_sec -= sec;
 	t->tv_nsec -= nsec;
@@ -88,14 +77,14 @@ static uint64_t input_for(uint64_t ns, uint64_t rate)
 }
 
 /* When a line gets there, by the kernel's own clock. False: never. */
-static __attribute__((noinline)) bool line_reaches(const struct vdso_clock *clock, uint32_t id, struct timespec *at)
+static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock *clock, uint32_t id, struct timespec *at)
 {
 	const struct vdso_line *line = &clock->line[1];
 	struct vdso_time now;
 	int64_t sec, ns;
 	uint64_t in;
 
-	if (kernel_clock(id, &now) != 0)
+	if (kernel_clock(pages, id, &now) != 0)
 		return false;
 	/* Until the second line takes over, what lies before its beginning is on the first. */
 	if ((int64_t)((uint64_t)now.sec * VDSO_NSEC_PER_SEC + now.nsec - LOAD(clock->takeover)) < 0 &&
@@ -122,119 +111,131 @@ static __attribute__((noinline)) bool line_reaches(const struct vdso_clock *cloc
  * The deadline in `at` as the host's, by the kernel's clock `id`, and the head that it was computed under. FAR_SEC: the clock
  * stands still before it.
  */
-static void translate(uint32_t id, struct timespec *at, uint64_t *head)
+static void translate(const struct vdso_pages *pages, uint32_t id, struct timespec *at, uint64_t *head)
 {
 	const struct timespec given = *at;
 	bool ever;
 
 	do {
-		const struct vdso_clock *clock = clock_in(*head = head_now(), id);
+		const struct vdso_clock *clock = clock_in(pages, *head = head_now(pages), id);
 		uint32_t kind = LOAD(clock->kind);
 
 		*at = given;
 		ever = given.tv_sec < INT64_MAX / 2;
 		if (ever && kind == VDSO_KIND_LINE) {
-			ever = line_reaches(clock, id, at);
+			ever = line_reaches(pages, clock, id, at);
 		} else if (ever && kind != VDSO_KIND_JUMP) {
 			take_off(at, LOAD(clock->offset.sec), (int64_t)LOAD(clock->offset.nsec));
 		}
-	} while (!still(*head));
+	} while (!still(pages, *head));
 	if (!ever)
 		*at = (struct timespec){FAR_SEC, 0};
 }
 
 /* From the clock `id` to the one that waits for it. */
-static void convert(uint32_t id, struct timespec *at)
+static void convert(const struct vdso_pages *pages, uint32_t id, struct timespec *at)
 {
 	struct vdso_time from, to;
 
-	if (id == waiting_id(id) || kernel_clock(id, &from) != 0 || kernel_clock(waiting_id(id), &to) != 0)
+	if (id == waiting_id(id) || kernel_clock(pages, id, &from) != 0 || kernel_clock(pages, waiting_id(id), &to) != 0)
 		return;
 	take_off(at, from.sec - to.sec, (int64_t)from.nsec - (int64_t)to.nsec);
 }
 
 /*
- * Makes the system call that stands for the program's, until the host's time until[1]: 0 or more, or a negative errno. What
- * changes the clock wakes waits that have the page's head in them; the others look again after VDSO_TURN_NS.
+ * The system call that stands for the program's, until the host's time until[1]. What changes the clock wakes waits that have
+ * the page's head in them; the others look again after VDSO_TURN_NS.
  */
-static long call_once(const struct call *call, enum vdso_wait_how how, uint64_t head, struct timespec until[2])
+static void prepare(struct vdso_waiting *w, const struct vdso_turned *turned, const struct vdso_pages *pages)
 {
-	const uint64_t head_word = (uint64_t)&vdso_clock_page.header.head;
-	const uint32_t id = VDSO_PLAN_CLOCK(call->plan);
-	const struct timespec *deadline = until[1].tv_sec < FAR_SEC ? &until[1] : NULL;
-	struct waiter both[2];
-	uint64_t arg[6];
-	long number;
+	const uint64_t head_word = (uint64_t)&pages->clock.header.head;
+	const uint32_t id = VDSO_PLAN_CLOCK(turned->plan);
+	const struct timespec *deadline = w->until[1].tv_sec < FAR_SEC ? &w->until[1] : NULL;
 
-	if (how == VDSO_WAIT_SLEEP) {
-		number = ARCH_NR_FUTEX;
-		arg[0] = head_word;
-		arg[1] = FUTEX_WAIT_BITSET | (is_wall(id) ? FUTEX_CLOCK_REALTIME : 0);
-		arg[2] = (uint32_t)head;
-		arg[3] = (uint64_t)deadline;
-		arg[4] = VDSO_MARK;
-		arg[5] = ANY_BIT;
-	} else if (how == VDSO_WAIT_FUTEX) {
-		both[0] = (struct waiter){.value = (uint32_t)head, .address = head_word, .flags = FUTEX2_SIZE_U32};
-		both[1] = (struct waiter){
-			.value = (uint32_t)call->arg[2],
-			.address = call->arg[0],
-			.flags = FUTEX2_SIZE_U32 | ((uint32_t)call->arg[1] & FUTEX_PRIVATE),
+	if (w->how == VDSO_WAIT_SLEEP) {
+		w->number = ARCH_NR_FUTEX;
+		w->arg[0] = head_word;
+		w->arg[1] = FUTEX_WAIT_BITSET | (is_wall(id) ? FUTEX_CLOCK_REALTIME : 0);
+		w->arg[2] = (uint32_t)w->head;
+		w->arg[3] = (uint64_t)deadline;
+		w->arg[4] = VDSO_MARK;
+		w->arg[5] = ANY_BIT;
+	} else if (w->how == VDSO_WAIT_FUTEX) {
+		w->both[0] = (struct vdso_waiter){.value = (uint32_t)w->head, .address = head_word, .flags = FUTEX2_SIZE_U32};
+		w->both[1] = (struct vdso_waiter){
+			.value = (uint32_t)turned->arg[2],
+			.address = turned->arg[0],
+			.flags = FUTEX2_SIZE_U32 | ((uint32_t)turned->arg[1] & FUTEX_PRIVATE),
 		};
-		number = ARCH_NR_FUTEX_WAITV;
-		arg[0] = (uint64_t)both;
-		arg[1] = 2;
-		arg[2] = 0;
-		arg[3] = (uint64_t)deadline;
-		arg[4] = waiting_id(id);
-		arg[5] = VDSO_MARK;
+		w->number = ARCH_NR_FUTEX_WAITV;
+		w->arg[0] = (uint64_t)w->both;
+		w->arg[1] = 2;
+		w->arg[2] = 0;
+		w->arg[3] = (uint64_t)deadline;
+		w->arg[4] = waiting_id(id);
+		w->arg[5] = VDSO_MARK;
 	} else {
-		number = (long)call->number;
+		w->number = turned->number;
 		for (int i = 0; i < 6; i++)
-			arg[i] = call->arg[i];
-		arg[VDSO_PLAN_POINTER(call->plan)] = (uint64_t)(how == VDSO_WAIT_TIMER ? until : until + 1);
-		arg[VDSO_PLAN_MARK(call->plan)] = VDSO_MARK;
+			w->arg[i] = turned->arg[i];
+		w->arg[VDSO_PLAN_POINTER(turned->plan)] = (uint64_t)(w->how == VDSO_WAIT_TIMER ? w->until : w->until + 1);
+		w->arg[VDSO_PLAN_MARK(turned->plan)] = VDSO_MARK;
 	}
-	return arch_syscall(number, (long)arg[0], (long)arg[1], (long)arg[2], (long)arg[3], (long)arg[4], (long)arg[5]);
 }
 
-long vdso_wait_call(const struct call *call)
+/* What the last call says of the wait. True: it is over, with what is in `ret`. */
+static bool is_over(struct vdso_waiting *w, const struct vdso_pages *pages)
 {
-	const struct timespec *at = (const struct timespec *)call->arg[VDSO_PLAN_POINTER(call->plan)];
-	const uint32_t id = VDSO_PLAN_CLOCK(call->plan);
-	enum vdso_wait_how how = VDSO_PLAN_HOW(call->plan);
-	bool timer = how == VDSO_WAIT_TIMER;
-	long ret = 0;
-
-	for (;;) {
-		struct timespec until[2] = {at[0], at[timer]}; /* a timer's has its interval in front */
-		struct vdso_time now;
-		uint64_t head;
-
-		translate(id, &until[1], &head);
-		if (timer) {
-			until[1].tv_nsec += until[1].tv_sec == 0 && until[1].tv_nsec == 0; /* which would stop it */
-			return call_once(call, how, head, until);
-		}
-		convert(id, &until[1]);
-		kernel_clock(waiting_id(id), &now);
-		if (ret == -E_TIMEDOUT && !before(now.sec, (int64_t)now.nsec, until[1].tv_sec, until[1].tv_nsec))
-			return how == VDSO_WAIT_SLEEP ? 0 : ret;
-		if (how == VDSO_WAIT_TURNS) {
-			struct timespec turn = {now.sec, (int64_t)now.nsec};
-
-			take_off(&turn, 0, -VDSO_TURN_NS);
-			if (before(turn.tv_sec, turn.tv_nsec, until[1].tv_sec, until[1].tv_nsec))
-				until[1] = turn;
-		}
-		ret = call_once(call, how, head, until);
-		if (ret == -E_NOSYS && how == VDSO_WAIT_FUTEX) /* before Linux 5.16 */
-			how = VDSO_WAIT_TURNS;
-		else if (how == VDSO_WAIT_FUTEX && ret == 1) /* the program's word */
-			return 0;
-		else if (how != VDSO_WAIT_TURNS && (ret == 0 || (ret == -E_AGAIN && head_now() != head)))
-			; /* the clock has been changed */
-		else if (ret != -E_TIMEDOUT)
-			return ret;
+	if (w->how == VDSO_WAIT_TIMER)
+		return true;
+	if (w->ret == -E_NOSYS && w->how == VDSO_WAIT_FUTEX) { /* before Linux 5.16 */
+		w->how = VDSO_WAIT_TURNS;
+		return false;
 	}
+	if (w->how == VDSO_WAIT_FUTEX && w->ret == 1) { /* the program's word */
+		w->ret = 0;
+		return true;
+	}
+	if (w->how != VDSO_WAIT_TURNS && (w->ret == 0 || (w->ret == -E_AGAIN && head_now(pages) != w->head)))
+		return false; /* the clock has been changed */
+	return w->ret != -E_TIMEDOUT;
+}
+
+bool vdso_wait_step(struct vdso_waiting *w, const struct vdso_turned *turned, const struct vdso_pages *pages)
+{
+	const struct timespec *at = (const struct timespec *)turned->arg[VDSO_PLAN_POINTER(turned->plan)];
+	const uint32_t id = VDSO_PLAN_CLOCK(turned->plan);
+	struct vdso_time now;
+	bool timer;
+
+	if (w->calls++ == 0)
+		w->how = VDSO_PLAN_HOW(turned->plan);
+	else if (is_over(w, pages))
+		return false;
+
+	timer = w->how == VDSO_WAIT_TIMER;
+	w->until[0] = at[0]; /* a timer's has its interval in front */
+	w->until[1] = at[timer];
+	translate(pages, id, &w->until[1], &w->head);
+	if (timer) {
+		w->until[1].tv_nsec += w->until[1].tv_sec == 0 && w->until[1].tv_nsec == 0; /* which would stop it */
+		prepare(w, turned, pages);
+		return true;
+	}
+	convert(pages, id, &w->until[1]);
+	kernel_clock(pages, waiting_id(id), &now);
+	if (w->calls > 1 && w->ret == -E_TIMEDOUT && !before(now.sec, (int64_t)now.nsec, w->until[1].tv_sec, w->until[1].tv_nsec)) {
+		if (w->how == VDSO_WAIT_SLEEP)
+			w->ret = 0;
+		return false;
+	}
+	if (w->how == VDSO_WAIT_TURNS) {
+		struct timespec turn = {now.sec, (int64_t)now.nsec};
+
+		take_off(&turn, 0, -VDSO_TURN_NS);
+		if (before(turn.tv_sec, turn.tv_nsec, w->until[1].tv_sec, w->until[1].tv_nsec))
+			w->until[1] = turn;
+	}
+	prepare(w, turned, pages);
+	return true;
 }

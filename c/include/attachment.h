@@ -7,8 +7,8 @@
 
 #include "layout.h"
 
-/* [clock page, 2 pages][process page][image, 2 pages][detours][scratch page] */
-#define VDSO_DETOURS_AT (VDSO_DATA_BYTES + VDSO_IMAGE_BYTES)
+/* [clock page, 2 pages][process page][image, 2 pages][annex][detours][scratch page] */
+#define VDSO_DETOURS_AT (VDSO_DATA_BYTES + VDSO_FILE_BYTES)
 #define VDSO_SCRATCH_AT (VDSO_DETOURS_AT + VDSO_PAGE_BYTES)
 #define VDSO_REGION_BYTES (VDSO_SCRATCH_AT + VDSO_PAGE_BYTES)
 

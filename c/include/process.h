@@ -65,6 +65,16 @@ struct vdso_process {
 	uint64_t kernel_image; /* the kernel's own image, moved aside or still where it was; 0: the kernel gave none */
 	uint64_t image;        /* ours */
 	uint64_t wait;         /* in it: where a task is turned whose deadline is on the session's clock; 0: nowhere */
+	uint64_t wait_step;    /* in the annex: what that asks for the system calls to make */
+};
+
+#define VDSO_PROCESS_WAIT_STEP 96
+_Static_assert(offsetof(struct vdso_process, wait_step) == VDSO_PROCESS_WAIT_STEP, "the image's assembly has this offset");
+
+/* What the annex begins with: offsets from the image's first byte in its file. Where the landing is says e_entry. */
+struct vdso_annex {
+	uint32_t wait;
+	uint32_t wait_step;
 };
 
 /* Pieces of the kernel's area that are moved one by one: [vvar], [vvar_vclock], [vdso], and room for a later kernel's. */

@@ -372,13 +372,13 @@ static const struct {
 	 PIE "7f0000000000-7f0000010000 r-xp 00000000 fe:00 13 /lib/libc.so.6\n" VVAR("7f000002") VDSO("7f000002")
 	     "7f000002a000-7f0000040000 r-xp 00000000 fe:00 14 /lib/ld.so\n"
 	     "7ffd810ca000-7ffd810eb000 rw-p 00000000 00:00 0 [stack]\n" VSYSCALL,
-	 0x7f000001c000},
+	 0x7f000001b000},
 	{"above the stack, as before", PIE "7ffd810ca000-7ffd810eb000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7ffd811b") VDSO("7ffd811b") VSYSCALL,
 	 0x7ffd811bb000},
 	{"close above the stack", PIE "7ffd810ca000-7ffd811b2000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7ffd811b") VDSO("7ffd811b") VSYSCALL,
 	 0x7ffd811bb000},
 	{"at the end of everything, and what the stack may grow into is left",
-	 PIE "7fffffe00000-7fffffff4000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7fffffff") VDSO("7fffffff") VSYSCALL, 0x7fffbfdf9000},
+	 PIE "7fffffe00000-7fffffff4000 rw-p 00000000 00:00 0 [stack]\n" VVAR("7fffffff") VDSO("7fffffff") VSYSCALL, 0x7fffbfdf8000},
 	{"in a row of others", PIE "7e0000000000-7f0000024000 rw-p 00000000 00:00 0 \n" VVAR("7f000002") VDSO("7f000002")
 			       "7f000002a000-7ff000000000 rw-p 00000000 00:00 0 \n", 0},
 	{"none in the process", PIE, 0},

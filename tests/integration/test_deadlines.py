@@ -103,7 +103,7 @@ def test_under_yama(under_yama: Way, until: Path) -> None:
 
 @pytest.mark.parametrize("call", ["woken", "cancel", "interrupted", "futex-differs"])
 def test_what_else_ends_a_wait(privileged: Way, until: Path, call: str) -> None:
-    """A post, a cancellation (which unwinds), a signal, a word that is another already."""
+    """A post, a cancellation, a signal (both unwind), a word that is another already."""
     wanted = {"interrupted": EINTR, "futex-differs": EAGAIN}.get(call, 0)
     for options in (["--offset", "+1000d"], ["--rate", "0.001"], ["--freeze"]):
         done = privileged.run(until, call, "30", offset=None, options=options)

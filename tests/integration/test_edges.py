@@ -7,16 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import OFFSET, SOURCES, TIMEOUT_S, Start, Way, finish, want
+from harness import OFFSET, SOURCES, TIMEOUT_S, Programs, Start, Way, finish, want
 
 from vdso.swap.run import IMAGE
 
 MOVED_S = 1000 * 86400
 STARTED = "started"
+FUTEX = 202  # its number on x86-64
 
 # REALTIME as libc sees it, less what a system call says, to the second; and the same of MONOTONIC.
 SHIFT = """
@@ -319,6 +321,20 @@ def test_gdb(spinning: "subprocess.Popen[str]", spin: Path, tmp_path: Path) -> N
     text = gdb("-ex", "backtrace", "-ex", "info symbol $pc", spin, core)
     assert frames(text)[-1] == "main", text
     assert "__vdso_clock_gettime" in frames(text), text
+
+
+def test_gdb_finds_the_way_out_of_a_wait(privileged: Way, start: Start, programs: Programs) -> None:
+    until = programs.c("until")
+    process = start(privileged.words(until, "nanosleep", "5", offset=None, options=["--freeze"]))
+    end = time.monotonic() + TIMEOUT_S
+    # It sleeps on a futex once it has been turned, which a debugger that comes earlier would prevent.
+    while not Path(f"/proc/{process.pid}/syscall").read_text(encoding="ascii").startswith(f"{FUTEX} "):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    text = gdb("-p", str(process.pid), "-ex", "backtrace")
+    assert frames(text)[0] == "vdso_wait", text
+    assert frames(text)[-2:] == ["call", "main"], text
 
 
 def test_a_core_dump(privileged: Way, spin: Path, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 
 /*
  * Where a task is turned to in the place of its system call, as if by the call itself: whatever the kernel keeps is kept, the
- * red zone is stepped over, and the way back is in rcx. vdso_wait_call() has the registers as a struct, and answers.
+ * red zone is stepped over, and the way back is in rcx. vdso_wait_step() has the registers as a struct vdso_turned, and says
+ * which system calls to make.
  */
 #define ARCH_WAIT \
 	__asm__(".pushsection .text\n" \
@@ -123,9 +124,26 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	".cfi_offset %rbp, -208\n" \
 	"	mov %rsp, %rbp\n" \
 	".cfi_def_cfa_register %rbp\n" \
-	"	lea 8(%rsp), %rdi\n" \
+	"	sub $" ARCH_TEXT(VDSO_WAITING_BYTES) ", %rsp\n" \
 	"	and $-16, %rsp\n" \
-	"	call vdso_wait_call\n" \
+	"	movl $0, " ARCH_TEXT(VDSO_WAITING_CALLS) "(%rsp)\n" \
+	"1:	mov %rsp, %rdi\n" \
+	"	lea 8(%rbp), %rsi\n" \
+	"	lea vdso_pages(%rip), %rdx\n" \
+	"	call *vdso_process+" ARCH_TEXT(VDSO_PROCESS_WAIT_STEP) "(%rip)\n" \
+	"	test %al, %al\n" \
+	"	jz 2f\n" \
+	"	mov (%rsp), %rax\n" \
+	"	mov 8(%rsp), %rdi\n" \
+	"	mov 16(%rsp), %rsi\n" \
+	"	mov 24(%rsp), %rdx\n" \
+	"	mov 32(%rsp), %r10\n" \
+	"	mov 40(%rsp), %r8\n" \
+	"	mov 48(%rsp), %r9\n" \
+	"	syscall\n" \
+	"	mov %rax, " ARCH_TEXT(VDSO_WAITING_RET) "(%rsp)\n" \
+	"	jmp 1b\n" \
+	"2:	mov " ARCH_TEXT(VDSO_WAITING_RET) "(%rsp), %rax\n" \
 	"	mov 16(%rbp), %rdi\n" \
 	"	mov 24(%rbp), %rsi\n" \
 	"	mov 32(%rbp), %rdx\n" \
@@ -149,8 +167,8 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 /*
  * The landing. In: rdi the order, rsi the descriptors, rdx where this copy of the image is mapped; on the program's own
  * stack, before its first instruction. vdso_land() answers with the base of the image in its final place and the program's
- * entry: drop the bootstrap's return address, go on in the final place, unmap this first copy, clear the registers as the
- * kernel's exec leaves them, and enter the program. Base 0: nothing was changed, return the errno to the bootstrap. Base
+ * entry: drop the bootstrap's return address, go on in the final place, unmap this first copy but for its annex, clear the
+ * registers as the kernel's exec leaves them, and enter the program. Base 0: nothing was changed, return the errno to the bootstrap. Base
  * still this copy's: enter the program without unmapping it.
  */
 #define ARCH_LANDING \
@@ -186,7 +204,7 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	".cfi_startproc\n" \
 	".cfi_undefined rip\n" \
 	"	mov %rdx, -8(%rsp)\n" \
-	"	mov $" ARCH_TEXT(VDSO_FILE_BYTES) ", %esi\n" \
+	"	mov $" ARCH_TEXT(VDSO_IMAGE_BYTES) ", %esi\n" \
 	"	mov $11, %eax\n" \
 	"	syscall\n" \
 	"	xor %eax, %eax\n" \

@@ -126,6 +126,14 @@ def test_the_landing_is_entered_behind_the_image(elf: ELFFile, data: bytes) -> N
     assert data[elf["e_entry"]] == 0x52, "push %rdx: its first instruction"
 
 
+def test_the_annex_says_where_a_wait_is(elf: ELFFile, data: bytes) -> None:
+    wait, step = struct.unpack_from("=II", data, _core.IMAGE_BYTES)
+    symbols = elf.get_section_by_name(".symtab").iter_symbols()
+    assert [symbol["st_value"] for symbol in symbols if symbol.name == "vdso_wait"] == [wait]
+    assert _core.IMAGE_BYTES < step < _core.IMAGE_FILE_BYTES
+    assert data[step : step + 4] == b"\xf3\x0f\x1e\xfa"  # endbr64: it is called through a pointer
+
+
 @pytest.fixture(scope="module")
 def elf(data: bytes) -> ELFFile:
     return ELFFile(io.BytesIO(data))
@@ -159,7 +167,7 @@ def test_header(elf: ELFFile) -> None:
 
 
 def test_it_fits_where_the_kernels_stands(data: bytes) -> None:
-    """The landing, behind the image in its file, is run from elsewhere and does not stay."""
+    """The annex, behind the image in its file, stands elsewhere."""
     assert len(data) == _core.IMAGE_FILE_BYTES > _core.IMAGE_BYTES == KERNEL_IMAGE_BYTES
 
 
