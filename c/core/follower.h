@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "area.h"
+#include "clock.h"
 
 #define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
 #define VDSO_FOLLOWER_SESSIONS 64u
@@ -65,7 +66,8 @@ struct vdso_timer {
 	int32_t clock, flags;
 	uint32_t session;
 	uint64_t version; /* of the record that it was set by */
-	struct itimerspec wanted;
+	struct vdso_clock by; /* what that said of its clock */
+	struct itimerspec wanted; /* it_value: the first time that had not come when it was set last */
 };
 
 /* Where a task's process page was, when it was last looked at. */

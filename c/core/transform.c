@@ -144,6 +144,7 @@ struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso
 int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, struct vdso_time at, struct vdso_time *ret)
 {
 	const struct vdso_line *line = &clock->line[1];
+	struct vdso_time shown = vdso_clock_evaluate(clock, kernel, 0);
 	uint64_t in = vdso_time_input(kernel);
 	__int128 ns, wait;
 
@@ -153,15 +154,15 @@ int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, st
 			*ret = vdso_time_add(at, -clock->offset.sec, -(int64_t)clock->offset.nsec);
 		return 0;
 	}
+	if (vdso_time_compare(at, shown) <= 0) {
+		*ret = vdso_time_add(kernel, at.sec - shown.sec, (int64_t)at.nsec - (int64_t)shown.nsec);
+		return 0;
+	}
 	/* Until the second line takes over, what lies before its beginning is on the first. */
 	if ((int64_t)(in - clock->takeover) < 0 &&
 	    vdso_time_compare(at, (struct vdso_time){line->sec, line->nsec}) < 0)
 		line = &clock->line[0];
 	ns = ((__int128)at.sec - line->sec) * NSEC + (int64_t)at.nsec - (int64_t)line->nsec;
-	if (ns <= 0) {
-		*ret = (struct vdso_time){0, 0};
-		return 0;
-	}
 	if (line->rate == 0 || ns >> 94 != 0)
 		return 1;
 	wait = (ns << 32) / line->rate + 1;

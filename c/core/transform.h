@@ -62,8 +62,9 @@ struct vdso_time vdso_line_shifted(const struct vdso_line *line, uint64_t counte
 struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counter);
 
 /*
- * When the clock will show `at`, by the kernel's clock, which now shows `kernel`; rounded up to a ns. 0, or 1: never, or so
- * late that the kernel could not count so far.
+ * When the clock will show `at`, by the kernel's clock, which now shows `kernel`; rounded up to a ns. A time that it has passed
+ * lies as far back from `kernel`, however fast the clock runs: a timer with an interval counts from there what it has missed.
+ * 0, or 1: never, or so late that the kernel could not count so far.
  */
 int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, struct vdso_time at, struct vdso_time *ret);
 

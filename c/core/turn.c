@@ -181,16 +181,20 @@ static void set_timerfd(struct vdso_follower *f, const struct seccomp_notif *n, 
 						 .flags = flags,
 						 .session = session,
 						 .version = version,
+						 .by = record->clock[d->clock],
 						 .wanted = wanted});
 	vdso_notification_answer(f->listener, n->id, 0, err);
 }
 
-/* Whether the descriptor is still that timer as we have set it: since we gave it back, its program may have done anything. */
-static bool still_ours(int fd, const struct vdso_timer *timer)
+/*
+ * Whether the descriptor is still that timer as we have set it: since we gave it back, its program may have done anything. How
+ * long it has, and how often it has expired since it was last read.
+ */
+static bool still_ours(int fd, const struct vdso_timer *timer, struct itimerspec *left, uint64_t *unread)
 {
-	struct itimerspec left;
 	char path[64], line[128];
 	int clock = -1, flags = -1;
+	unsigned long ticks = 0;
 	FILE *info;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
@@ -198,11 +202,38 @@ static bool still_ours(int fd, const struct vdso_timer *timer)
 	while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
 		sscanf(line, "clockid: %d", &clock);
 		sscanf(line, "settime flags: %o", (unsigned *)&flags);
+		sscanf(line, "ticks: %lu", &ticks);
 	}
 	if (info != NULL)
 		fclose(info);
-	return clock == timer->clock && (flags & TFD_TIMER_ABSTIME) != 0 && timerfd_gettime(fd, &left) == 0 &&
-	       (left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0);
+	*unread = ticks;
+	return clock == timer->clock && (flags & TFD_TIMER_ABSTIME) != 0 && timerfd_gettime(fd, left) == 0 &&
+	       (left->it_value.tv_sec != 0 || left->it_value.tv_nsec != 0);
+}
+
+/*
+ * Sets it by another record. One that has expired before is due next at the time that the clock showed, by the record that it
+ * was set by, for when the kernel would let it expire: as a timer of the kernel's is when its clock is set.
+ */
+static void set_anew(int fd, struct vdso_timer *timer, const struct itimerspec *left, const struct vdso_clock *clock,
+		     uint64_t version)
+{
+	struct vdso_source source;
+	struct vdso_time now, first;
+
+	vdso_source_init(&source);
+	if (source.clock(source.context, timer->clock, &now) != 0)
+		return;
+	if (vdso_clock_reach(&timer->by, now, time_of(&timer->wanted.it_value), &first) == 0 && vdso_time_compare(first, now) <= 0) {
+		struct vdso_time next = vdso_time_add(now, left->it_value.tv_sec, left->it_value.tv_nsec);
+
+		next = vdso_clock_evaluate(&timer->by, next, 0);
+		timer->wanted.it_value = (struct timespec){.tv_sec = next.sec, .tv_nsec = (long)next.nsec};
+	}
+	if (arm(fd, timer->flags, clock, timer->clock, &timer->wanted, NULL) == 0) {
+		timer->by = *clock;
+		timer->version = version;
+	}
 }
 
 int64_t vdso_turn_patience_ns(const struct vdso_follower *f)
@@ -218,18 +249,18 @@ void vdso_turn_timers(struct vdso_follower *f)
 	for (uint32_t i = 0; i < VDSO_FOLLOWER_TIMERS; i++) {
 		struct vdso_timer *timer = &f->shared->timer[i];
 		struct vdso_clock_record record;
-		uint64_t version;
+		uint64_t version, unread;
+		struct itimerspec left;
 		int fd;
 
 		if (timer->program == 0)
 			continue;
 		fd = timer_of(timer->program, timer->fd);
-		if (fd < 0 || !still_ours(fd, timer))
+		if (fd < 0 || !still_ours(fd, timer, &left, &unread))
 			timer->program = 0;
-		else if (!f->shared->session[timer->session].counter && look(f, timer->session, &record, &version) &&
-			 version != timer->version &&
-			 arm(fd, timer->flags, &record.clock[timer->clock], timer->clock, &timer->wanted, NULL) == 0)
-			timer->version = version;
+		else if (unread == 0 && !f->shared->session[timer->session].counter && look(f, timer->session, &record, &version) &&
+			 version != timer->version)
+			set_anew(fd, timer, &left, &record.clock[timer->clock], version); /* which forgets what is unread */
 		if (fd >= 0)
 			close(fd);
 	}

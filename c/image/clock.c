@@ -74,36 +74,12 @@ static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, 
 	if (unlikely(error != 0))
 		return error;
 
-	const struct vdso_clock *clock = clock_in(HERE, head, id);
+	uint64_t input = input_of(&now);
+	struct timespec shown = line_at(line_for(clock_in(HERE, head, id), input), input);
 
-	uint64_t input = (uint64_t)now.sec * VDSO_NSEC_PER_SEC + now.nsec;
-	const struct vdso_line *line = &clock->line[1];
-
-	if (unlikely((int64_t)(input - LOAD(clock->takeover)) < 0))
-		line = &clock->line[0];
-
-	/* A rate is below 2^53: one signed multiplication. */
-	__int128 product = (__int128)(int64_t)(input - LOAD(line->in)) * (int64_t)LOAD(line->rate);
-	int64_t nsec = (int64_t)(product >> 32), high = (int64_t)(product >> 64);
-
-	/* All from the sign on must be copies of it, and one bit more, which leaves room for the anchor's nsec. Else it stands
-	 * at the end, or the beginning. */
-	if (unlikely((uint64_t)(high + (INT64_C(1) << 30)) >> 31 != 0))
-		nsec = high >> 63 ^ VDSO_ADVANCE_MAX;
-	nsec += (int64_t)LOAD(line->nsec);
-
-	int64_t sec = nsec / (int64_t)VDSO_NSEC_PER_SEC;
-
-	nsec -= sec * (int64_t)VDSO_NSEC_PER_SEC;
-	if (unlikely(nsec < 0)) { /* before the anchor */
-		nsec += VDSO_NSEC_PER_SEC;
-		sec--;
-	}
-	sec += LOAD(line->sec);
 	if (unlikely(!still(HERE, head)))
 		return answer_clock_gettime((int)id, out);
-	out->tv_sec = sec;
-	out->tv_nsec = nsec;
+	*out = shown;
 	return 0;
 }
 

@@ -78,4 +78,39 @@ static inline int kernel_clock(const struct vdso_pages *pages, uint32_t id, stru
 	return error;
 }
 
+/* As a LINE takes it. */
+static inline uint64_t input_of(const struct vdso_time *kernel)
+{
+	return (uint64_t)kernel->sec * VDSO_NSEC_PER_SEC + kernel->nsec;
+}
+
+/* The line that holds at that input. */
+static inline const struct vdso_line *line_for(const struct vdso_clock *clock, uint64_t input)
+{
+	return unlikely((int64_t)(input - LOAD(clock->takeover)) < 0) ? &clock->line[0] : &clock->line[1];
+}
+
+/* What a LINE says. */
+static inline struct timespec line_at(const struct vdso_line *line, uint64_t input)
+{
+	/* A rate is below 2^53: one signed multiplication. */
+	__int128 product = (__int128)(int64_t)(input - LOAD(line->in)) * (int64_t)LOAD(line->rate);
+	int64_t nsec = (int64_t)(product >> 32), high = (int64_t)(product >> 64);
+
+	/* All from the sign on must be copies of it, and one bit more, which leaves room for the anchor's nsec. Else it stands
+	 * at the end, or the beginning. */
+	if (unlikely((uint64_t)(high + (INT64_C(1) << 30)) >> 31 != 0))
+		nsec = high >> 63 ^ VDSO_ADVANCE_MAX;
+	nsec += (int64_t)LOAD(line->nsec);
+
+	int64_t sec = nsec / (int64_t)VDSO_NSEC_PER_SEC;
+
+	nsec -= sec * (int64_t)VDSO_NSEC_PER_SEC;
+	if (unlikely(nsec < 0)) { /* before the anchor */
+		nsec += VDSO_NSEC_PER_SEC;
+		sec--;
+	}
+	return (struct timespec){sec + LOAD(line->sec), nsec};
+}
+
 #endif

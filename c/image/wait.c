@@ -76,28 +76,35 @@ static uint64_t input_for(uint64_t ns, uint64_t rate)
 	return ret > INT64_MAX ? UINT64_MAX : ret;
 }
 
-/* When a line gets there, by the kernel's own clock. False: never. */
+/* When a line gets there, by the kernel's own clock, or how far it is past it, as far back on that. False: never. */
 static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock *clock, uint32_t id, struct timespec *at)
 {
-	const struct vdso_line *line = &clock->line[1];
+	const struct vdso_line *line;
+	struct timespec shown;
 	struct vdso_time now;
 	int64_t sec, ns;
 	uint64_t in;
 
 	if (kernel_clock(pages, id, &now) != 0)
 		return false;
+	line = line_for(clock, input_of(&now));
+	shown = line_at(line, input_of(&now));
+	if (!before(shown.tv_sec, shown.tv_nsec, at->tv_sec, at->tv_nsec)) {
+		/* From there a timer with an interval counts what it has missed. */
+		sec = shown.tv_sec - at->tv_sec;
+		ns = shown.tv_nsec - at->tv_nsec;
+		*at = (struct timespec){now.sec, (int64_t)now.nsec};
+		take_off(at, sec, ns);
+		return true;
+	}
 	/* Until the second line takes over, what lies before its beginning is on the first. */
-	if ((int64_t)((uint64_t)now.sec * VDSO_NSEC_PER_SEC + now.nsec - LOAD(clock->takeover)) < 0 &&
-	    before(at->tv_sec, at->tv_nsec, LOAD(line->sec), (int64_t)LOAD(line->nsec)))
-		line = &clock->line[0];
+	if (!before(at->tv_sec, at->tv_nsec, LOAD(clock->line[1].sec), (int64_t)LOAD(clock->line[1].nsec)))
+		line = &clock->line[1];
 	sec = at->tv_sec - LOAD(line->sec);
 	ns = at->tv_nsec - (int64_t)LOAD(line->nsec);
 	if (sec > FAR_SEC)
 		return false;
-	if (sec < -FAR_SEC || (ns += sec * (int64_t)VDSO_NSEC_PER_SEC) <= 0) {
-		*at = (struct timespec){0, 0}; /* long ago */
-		return true;
-	}
+	ns += sec * (int64_t)VDSO_NSEC_PER_SEC;
 	in = input_for((uint64_t)ns, LOAD(line->rate));
 	if (in == UINT64_MAX)
 		return false;

@@ -115,7 +115,8 @@ static void test_reach(unsigned rounds)
 		}
 		if (vdso_time_compare(ret, now) <= 0) {
 			passed++;
-			wrong += vdso_time_compare(vdso_clock_evaluate(&clock, now, 0), at) < 0;
+			before = vdso_clock_evaluate(&clock, now, 0);
+			wrong += vdso_time_compare(before, at) < 0 || wide_of(before) - wide_of(at) != wide_of(now) - wide_of(ret);
 			continue;
 		}
 		before = vdso_time_add(ret, 0, -3);

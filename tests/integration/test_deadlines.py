@@ -93,6 +93,48 @@ def test_with_all_clocks(privileged: Way, until: Path, call: str) -> None:
     assert took < 10 * NS, "60 s of the clock, a tenth of one of the host's"
 
 
+@pytest.mark.parametrize(
+    "options", [["--offset", "+1000d"], ["--rate", "2"], ["--rate", "1e5"], ["--freeze"]]
+)
+def test_what_a_timer_has_missed(privileged: Way, programs: Programs, options: list[str]) -> None:
+    """As many intervals as the clock is past its beginning; not those of all the years since 1970."""
+    done = privileged.run(programs.c("missed"), offset=None, options=options)
+    assert (done.returncode, said(done)) == (0, [])
+    counts = dict(line.split() for line in done.stdout.splitlines())
+    most = 30 if options[-1] != "1e5" else 10**7  # a clock that is seconds further on by then
+    assert 10 <= int(counts["timerfd"]) <= most
+    assert 10 <= int(counts["timer"]) <= most
+
+
+def test_a_timer_that_goes_on_when_its_clock_is_changed(
+    privileged: Way, start: Start, programs: Programs
+) -> None:
+    """Its next time is the clock's next time for it: neither the past again, nor the years since 1970."""
+    again = Waiting(privileged, start, programs.c("missed"), "again", "--rate", "1", says=r"again \d+\n")
+
+    def counts(lines: int) -> list[int]:
+        text = read_until(again.out, r"(again \d+\n)" + f"{{{lines}}}")
+        return [int(word) for word in text.split() if word != "again"]
+
+    few = 50  # by a machine that was busy meanwhile; since it began it has been some
+    hour = 36_000
+    for words in (["--rate", "20"], ["--rate", "0.5"], ["--rate", "1"]):
+        again.adjust(*words)
+        assert max(counts(5)) < few, words
+    again.adjust("--freeze")
+    while not again.still_waits():
+        assert max(counts(1)) < few
+    again.adjust("--thaw")
+    assert max(counts(5)) < few
+    again.adjust("--shift", "+1h")
+    assert [count for count in counts(5) if count >= few] == [pytest.approx(hour, abs=few)]
+    again.adjust("--shift", "-1h")
+    while not again.still_waits():
+        assert max(counts(1)) < few
+    again.adjust("--shift", "+1h")
+    assert max(counts(5)) < few
+
+
 def test_under_yama(under_yama: Way, until: Path) -> None:
     for call in ("cond", "nanosleep", "timerfd", "queue"):
         done = under_yama.run(until, call, "0.1", offset="-1000d")
@@ -115,14 +157,16 @@ def test_what_else_ends_a_wait(privileged: Way, until: Path, call: str) -> None:
 class Waiting:
     """A program in a wait for some seconds of a frozen session's clock."""
 
-    def __init__(self, way: Way, start: Start, until: Path, call: str, *options: str) -> None:
+    def __init__(
+        self, way: Way, start: Start, until: Path, call: str, *options: str, says: str = "waiting\n"
+    ) -> None:
         self.name = f"wait-{os.getpid()}-{time.monotonic_ns()}"
         self.way = way
         words = ["--session", self.name, *(options or ["--freeze"])]
         self.process = start(way.words(until, call, "5", offset=None, options=words))
         assert self.process.stdout is not None
         self.out = self.process.stdout.fileno()
-        read_until(self.out, "waiting\n")
+        read_until(self.out, says)
 
     def adjust(self, *words: str) -> None:
         done = finish([self.way.vdso, "time", self.name, *words])
