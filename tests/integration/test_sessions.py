@@ -208,6 +208,36 @@ def test_nothing_stays_behind(privileged: Way, start: Start) -> None:
         assert not [name for name in set(os.listdir(place)) - names if "vdso" in name and "test" not in name]
 
 
+OTHER_VERSION = """
+import os, sys
+from vdso import _core
+page = _core.ClockPage.create("vdso-clock:" + sys.argv[1])
+page.set_identity()
+page.release()
+os.pwrite(page.fd, b"other", 40)  # the schema's hash in the page's header
+open("/proc/self/comm", "w").write("vdso-follower")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_another_version_s_session_is_left_alone(privileged: Way, start: Start) -> None:
+    name = f"other-{os.getpid()}"
+    other = start([sys.executable, "-c", OTHER_VERSION, name])
+    assert other.stdout is not None
+    assert other.stdout.readline() == "ready\n"
+    session = Session(privileged, start, "--offset", "+1d")
+    session.read()
+    listed = finish([privileged.vdso, "sessions", "--json"])
+    assert (listed.returncode, listed.stderr) == (0, "")
+    names = {one["name"] for one in json.loads(listed.stdout)}
+    assert session.name in names
+    assert name not in names
+    refused = finish([privileged.vdso, "time", name])
+    assert refused.returncode == 125
+    assert refused.stderr.startswith(f"vdso: the session {name} is another version's\n")
+
+
 def test_it_outlives_its_follower(privileged: Way, start: Start) -> None:
     session = Session(privileged, start, "--offset", "+1d")
     session.read()

@@ -21,6 +21,7 @@ from vdso.clocks.transform import NS_PER_S, RATE_ONE
 from vdso.errors import (
     BadWhen,
     PageBusy,
+    PageNotThere,
     SessionAmbiguous,
     SessionError,
     SessionNotThere,
@@ -278,6 +279,10 @@ def open_page(found: Found) -> _core.ClockPage:
         if os.fstat(fd).st_ino != found.inode:  # the descriptor's number has come to something else
             raise SessionNotThere(f"the session {found.name} has just ended")
         return _core.ClockPage.from_fd(fd)
+    except PageNotThere:
+        raise SessionError(
+            f"the session {found.name} is another version's", "the vdso that began it shows and adjusts it"
+        ) from None
     finally:
         os.close(fd)
 
