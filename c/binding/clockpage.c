@@ -126,14 +126,14 @@ static PyObject *answer(struct clockpage *self, int err)
 	Py_RETURN_NONE;
 }
 
-static PyObject *publish_record(struct clockpage *self, const struct vdso_clock_record *record)
+static PyObject *publish_record(struct clockpage *self, struct vdso_clock_record *record)
 {
 	int err;
 
 	Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
 	err = take(self);
 	if (err == 0)
-		err = vdso_page_publish(&self->page, record, true);
+		err = vdso_clock_publish(&self->page, record, true);
 	Py_END_CRITICAL_SECTION();
 	return answer(self, err);
 }

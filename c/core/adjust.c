@@ -262,7 +262,7 @@ int vdso_adjust(struct vdso_page *page, const struct vdso_source *source, const 
 		for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
 			if (vdso_clock_is_wall(id))
 				record.clock[id] = as_moved(&record.clock[id]);
-		err = vdso_page_publish(page, &record, true);
+		err = vdso_clock_publish(page, &record, true);
 		if (err != 0)
 			return err;
 		source->sleep(source->context, GRACE_NS);
@@ -306,7 +306,7 @@ int vdso_adjust_settle(struct vdso_page *page, const struct vdso_source *source)
 			settled = settle_clock(&next.clock[id], now) && settled;
 		}
 		if (settled)
-			return memcmp(&next, &record, sizeof(next)) == 0 ? 0 : vdso_page_publish(page, &next, true);
+			return memcmp(&next, &record, sizeof(next)) == 0 ? 0 : vdso_clock_publish(page, &next, true);
 		source->sleep(source->context, SETTLE_STEP_NS);
 	}
 	return -ETIMEDOUT;

@@ -110,6 +110,11 @@ struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counte
 	return time;
 }
 
+static struct vdso_time moved(const struct vdso_clock *clock, struct vdso_time kernel)
+{
+	return vdso_time_add(kernel, clock->offset.sec, (int64_t)clock->offset.nsec);
+}
+
 static struct vdso_time at_least_floor(const struct vdso_clock *clock, struct vdso_time time)
 {
 	if (vdso_time_compare(clock->floor, time) <= 0)
@@ -122,20 +127,19 @@ static struct vdso_time at_least_floor(const struct vdso_clock *clock, struct vd
 
 struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso_time kernel, uint64_t counter)
 {
-	struct vdso_time moved = vdso_time_add(kernel, clock->offset.sec, (int64_t)clock->offset.nsec);
 	uint64_t in = vdso_time_input(kernel);
 
 	switch (clock->kind) {
 	case VDSO_KIND_OFFSET:
-		return moved;
+		return moved(clock, kernel);
 	case VDSO_KIND_LINE:
 		return vdso_line_kernel(&clock->line[(int64_t)(in - clock->takeover) >= 0], in);
 	case VDSO_KIND_COUNTER:
 		if (counter - clock->line[0].in < clock->span)
 			return vdso_line_counter(&clock->line[counter >= clock->takeover], counter);
-		return at_least_floor(clock, moved);
+		return at_least_floor(clock, moved(clock, kernel));
 	case VDSO_KIND_FLOOR:
-		return at_least_floor(clock, moved);
+		return at_least_floor(clock, moved(clock, kernel));
 	default:
 		return kernel;
 	}
@@ -171,6 +175,47 @@ int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, st
 	in = line->in + (uint64_t)wait;
 	*ret = (struct vdso_time){.sec = (int64_t)(in / VDSO_NSEC_PER_SEC), .nsec = in % VDSO_NSEC_PER_SEC};
 	return 0;
+}
+
+/* False: it has none. */
+static bool quick_of(const struct vdso_line *line, struct vdso_quick *ret)
+{
+	const __int128 second = (__int128)VDSO_QUICK_SECOND;
+	int64_t in = (int64_t)line->in / NSEC - ((int64_t)line->in % NSEC < 0);
+	/* From there to line->in, in 2^-32 ns; less than 2^83. */
+	__int128 way = (__int128)((int64_t)line->in - in * NSEC) * line->rate, rest = ((__int128)line->nsec << 32) - way;
+	int64_t back = (int64_t)(rest / second) - (rest % second < 0);
+
+	if (line->rate >= VDSO_QUICK_RATE_MAX || __builtin_add_overflow(line->sec, back, &ret->sec))
+		return false;
+	ret->in = in;
+	ret->rest = (uint64_t)(rest - back * second);
+	ret->part = (uint64_t)(((unsigned __int128)ret->rest << VDSO_QUICK_BITS) / VDSO_QUICK_SECOND);
+	ret->step = (line->rate << (VDSO_QUICK_BITS - 32)) / VDSO_NSEC_PER_SEC;
+	return true;
+}
+
+static void quicken(struct vdso_clock_record *record)
+{
+	for (unsigned id = 0; id < VDSO_CLOCK_IDS; id++) {
+		struct vdso_clock *clock = &record->clock[id];
+
+		clock->flags &= ~VDSO_CLOCK_QUICK;
+		if (clock->kind == VDSO_KIND_LINE && quick_of(&clock->line[1], &clock->quick))
+			clock->flags |= VDSO_CLOCK_QUICK;
+	}
+}
+
+int vdso_clock_publish(struct vdso_page *page, struct vdso_clock_record *record, bool wake)
+{
+	quicken(record);
+	return vdso_page_publish(page, record, wake);
+}
+
+int vdso_clock_stage(struct vdso_page *page, struct vdso_clock_record *record)
+{
+	quicken(record);
+	return vdso_page_stage(page, record);
 }
 
 static struct vdso_line line_from(struct vdso_time at, uint64_t in, uint64_t rate)
@@ -254,7 +299,7 @@ int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *s
 		}
 		if (err != 0 || memcmp(&next, &old, sizeof(next)) == 0)
 			return err;
-		err = vdso_page_stage(page, &next);
+		err = vdso_clock_stage(page, &next);
 		if (err != 0)
 			return err;
 		if (in_time(source, latest))

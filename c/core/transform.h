@@ -68,6 +68,10 @@ struct vdso_time vdso_line_counter(const struct vdso_line *line, uint64_t counte
  */
 int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, struct vdso_time at, struct vdso_time *ret);
 
+/* As vdso_page_publish() and vdso_page_stage(), which know nothing of clocks: each LINE is given its quick form. */
+int vdso_clock_publish(struct vdso_page *page, struct vdso_clock_record *record, bool wake);
+int vdso_clock_stage(struct vdso_page *page, struct vdso_clock_record *record);
+
 /* What a reader that has both inputs at once would answer. */
 struct vdso_time vdso_clock_evaluate(const struct vdso_clock *clock, struct vdso_time kernel, uint64_t counter);
 

@@ -115,7 +115,7 @@ int vdso_travel_create(struct vdso_travel *ret)
 		first = (uint64_t)(uintptr_t)&first;
 	atomic_store_explicit(&t.page.header->head, first >> 2, memory_order_relaxed);
 	vdso_record_identity(&record);
-	err = vdso_page_publish(&t.page, &record, false);
+	err = vdso_clock_publish(&t.page, &record, false);
 	t.reader_fd = err != 0 ? err : vdso_page_reopen_readonly(fd);
 	if (t.reader_fd < 0) {
 		err = t.reader_fd;
@@ -184,18 +184,18 @@ static uint64_t slot_of(const struct vdso_page_header *page)
  * page and looks for its slot in the other, since they were exchanged meanwhile, finds out by the head: but only after it has
  * looked, and a slot that was never written would send it to the kernel's clock without another look.
  */
-static int fill(struct vdso_travel *t, const struct vdso_clock_record *record, const struct vdso_page_header *other)
+static int fill(struct vdso_travel *t, struct vdso_clock_record *record, const struct vdso_page_header *other)
 {
 	int err = 0;
 
 	for (uint32_t i = 0; err == 0 && (i < VDSO_CLOCK_SLOTS || slot_of(t->page.header) != slot_of(other)); i++)
-		err = vdso_page_publish(&t->page, record, false);
+		err = vdso_clock_publish(&t->page, record, false);
 	return err;
 }
 
-static int say(struct vdso_travel *t, const struct vdso_clock_record *record)
+static int say(struct vdso_travel *t, struct vdso_clock_record *record)
 {
-	return t->lent != NULL ? fill(t, record, t->lent) : vdso_page_publish(&t->page, record, t->wake);
+	return t->lent != NULL ? fill(t, record, t->lent) : vdso_clock_publish(&t->page, record, t->wake);
 }
 
 /* What another page says, so that nobody reads anything else while ours comes into its place. */
@@ -390,7 +390,7 @@ int vdso_travel_bend(struct vdso_travel *t, struct vdso_line *line, uint64_t rat
 		next.sec = at.sec;
 		next.nsec = at.nsec;
 		two_lines(t, line, &next, &record);
-		err = vdso_page_stage(&t->page, &record);
+		err = vdso_clock_stage(&t->page, &record);
 		if (err != 0)
 			return err;
 		if ((uint64_t)vdso_travel_host_ns(t) - now > VDSO_LEAD_NS / 2)

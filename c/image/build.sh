@@ -15,7 +15,7 @@ compile() { # FILE FLAG...
 	file=$1
 	shift
 	"$cc" -std=c11 -O2 -ffreestanding -fno-builtin -fno-stack-protector -mgeneral-regs-only -fcf-protection=branch \
-		-fPIC -fvisibility=hidden -fno-jump-tables -fno-tree-loop-distribute-patterns -fno-lto -falign-functions=16 -fno-align-jumps -fno-align-loops -fasynchronous-unwind-tables -Wall -Wextra -Werror \
+		-fPIC -fvisibility=hidden -fno-jump-tables -fno-tree-loop-distribute-patterns -fno-lto -falign-functions=32 -fasynchronous-unwind-tables -Wall -Wextra -Werror \
 		-Wframe-larger-than=255 -I"$source" -I"$include" "$@" -c "$source/$file.c" -o "$work/$file.o"
 }
 compile clock

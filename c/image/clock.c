@@ -42,9 +42,9 @@ static inline void raise_to_floor(const struct vdso_clock *clock, struct vdso_ti
 }
 
 /* The kernel's clock, and the offset, in the place of a counter that cannot answer. */
-static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32_t id, struct vdso_time *out)
+static __attribute__((noinline, cold)) int without_counter(uint64_t head, const struct vdso_clock *clock, uint32_t id,
+							   struct vdso_time *out)
 {
-	const struct vdso_clock *clock = clock_in(HERE, head, id);
 	bool counter = LOAD(clock->kind) == VDSO_KIND_COUNTER && (HERE->process.flags & VDSO_PROCESS_NO_COUNTER) == 0;
 	uint64_t first = LOAD(clock->line[0].in);
 	bool early = counter && arch_counter() < first;
@@ -64,19 +64,48 @@ static __attribute__((noinline, cold)) int without_counter(uint64_t head, uint32
 
 static int answer_clock_gettime(int id, struct timespec *ts);
 
+/* What a LINE shows by its quick form. False: the line itself has to be asked. */
+static inline bool quick_at(const struct vdso_clock *clock, const struct vdso_time *host, struct timespec *out)
+{
+	const struct vdso_quick *quick = &clock->quick;
+	uint64_t rate = LOAD(clock->line[1].rate), fraction, second, rest;
+	int64_t advance;
+
+	if (unlikely((LOAD(clock->flags) & VDSO_CLOCK_QUICK) == 0))
+		return false;
+	if (unlikely(__builtin_mul_overflow((int64_t)((uint64_t)host->sec - (uint64_t)LOAD(quick->in)), (int64_t)rate, &advance)))
+		return false;
+	fraction = (uint32_t)advance;
+	second = ((fraction << (VDSO_QUICK_BITS - 32)) + LOAD(quick->part) + host->nsec * LOAD(quick->step)) >> VDSO_QUICK_BITS;
+	/* Each product may go beyond 64 bits; the difference is less than two seconds. */
+	rest = fraction * VDSO_NSEC_PER_SEC + LOAD(quick->rest) + host->nsec * rate - second * VDSO_QUICK_SECOND;
+	if (unlikely(rest >= VDSO_QUICK_SECOND)) {
+		rest -= VDSO_QUICK_SECOND;
+		second++;
+	}
+	out->tv_sec = (int64_t)((uint64_t)LOAD(quick->sec) + (uint64_t)(advance >> 32) + second);
+	out->tv_nsec = (int64_t)(rest >> 32);
+	return true;
+}
+
+static __attribute__((noinline, cold)) struct timespec slowly_at(const struct vdso_clock *clock, uint64_t input)
+{
+	return line_at(line_for(clock, input), input);
+}
+
 /* This and with_offset() are entered by a jump from clock_gettime. Where the record has been replaced meanwhile all is done
  * anew, one call deeper: that again and again a writer comes between is nothing that happens more than a few times. */
-static __attribute__((noinline)) int on_kernel_line(uint64_t head, uint32_t id, struct timespec *out)
+static __attribute__((noinline)) int on_kernel_line(uint64_t head, const struct vdso_clock *clock, struct timespec *out,
+						    uint32_t id)
 {
-	struct vdso_time now;
-	int error = kernel_clock(HERE, id, &now);
+	struct timespec shown;
+	struct vdso_time host;
+	int error = kernel_clock(HERE, id, &host);
 
 	if (unlikely(error != 0))
 		return error;
-
-	uint64_t input = input_of(&now);
-	struct timespec shown = line_at(line_for(clock_in(HERE, head, id), input), input);
-
+	if (unlikely((int64_t)(input_of(&host) - LOAD(clock->takeover)) < 0) || !quick_at(clock, &host, &shown))
+		shown = slowly_at(clock, input_of(&host));
 	if (unlikely(!still(HERE, head)))
 		return answer_clock_gettime((int)id, out);
 	*out = shown;
@@ -118,14 +147,15 @@ static inline int on_counter_line(uint64_t head, const struct vdso_clock *clock,
 	return 0;
 }
 
-static __attribute__((noinline)) int with_offset(uint64_t head, uint32_t id, struct timespec *out)
+static __attribute__((noinline)) int with_offset(uint64_t head, const struct vdso_clock *clock, struct timespec *out,
+						 uint32_t id)
 {
 	struct vdso_time now;
 	int error = kernel_clock(HERE, id, &now);
 
 	if (unlikely(error != 0))
 		return error;
-	add_offset(clock_in(HERE, head, id), &now);
+	add_offset(clock, &now);
 	if (unlikely(!still(HERE, head)))
 		return answer_clock_gettime((int)id, out);
 	out->tv_sec = now.sec;
@@ -146,12 +176,12 @@ static __attribute__((noinline)) int answer(uint32_t id, struct vdso_time *out)
 		if (kind == VDSO_KIND_JUMP)
 			return JUMP;
 		if (kind == VDSO_KIND_OFFSET)
-			return with_offset(head, id, (struct timespec *)out);
+			return with_offset(head, clock, (struct timespec *)out, id);
 		if (kind == VDSO_KIND_LINE)
-			return on_kernel_line(head, id, (struct timespec *)out);
+			return on_kernel_line(head, clock, (struct timespec *)out, id);
 		if (kind == VDSO_KIND_COUNTER && on_counter_line(head, clock, out) == 0)
 			return 0;
-		ret = without_counter(head, id, out);
+		ret = without_counter(head, clock, id, out);
 	} while (unlikely(ret == AGAIN));
 	return ret;
 }
@@ -192,9 +222,9 @@ EXPORT int VDSO_NAME(clock_gettime)(int id, struct timespec *ts)
 			return 0;
 		}
 	} else if (kind == VDSO_KIND_OFFSET) {
-		return with_offset(head, (uint32_t)id, ts);
+		return with_offset(head, clock, ts, (uint32_t)id);
 	} else if (kind == VDSO_KIND_LINE) {
-		return on_kernel_line(head, (uint32_t)id, ts);
+		return on_kernel_line(head, clock, ts, (uint32_t)id);
 	}
 	return answer_clock_gettime(id, ts);
 }

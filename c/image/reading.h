@@ -63,9 +63,29 @@ static inline bool still(const struct vdso_pages *pages, uint64_t head)
 	return likely(atomic_load_explicit(&pages->clock.header.head, memory_order_relaxed) == head);
 }
 
+/* Keeps the compiler from making a computation of a choice. */
+static inline const struct vdso_clock *hidden(const struct vdso_clock *clock)
+{
+	__asm__("" : "+r"(clock));
+	return clock;
+}
+
+/*
+ * By branches, which the processor predicts: it loads from the record while the head itself is still on its way, and every
+ * reading of the counter, here or in the kernel's function, waits for those loads.
+ */
 static inline const struct vdso_clock *clock_in(const struct vdso_pages *pages, uint64_t head, uint32_t id)
 {
-	return &pages->clock.slot[head & (VDSO_CLOCK_SLOTS - 1u)].record.clock[id];
+	const struct vdso_clock *clock = pages->clock.slot[0].record.clock;
+
+	_Static_assert(VDSO_CLOCK_SLOTS == 4, "two bits tell the slot");
+	if ((head & 1) != 0 && (head & 2) != 0)
+		clock = hidden(pages->clock.slot[3].record.clock);
+	else if ((head & 1) != 0)
+		clock = hidden(pages->clock.slot[1].record.clock);
+	else if ((head & 2) != 0)
+		clock = hidden(pages->clock.slot[2].record.clock);
+	return clock + id;
 }
 
 static inline int kernel_clock(const struct vdso_pages *pages, uint32_t id, struct vdso_time *out)

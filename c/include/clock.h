@@ -15,7 +15,7 @@
 
 #define VDSO_CLOCK_IDS 12u /* CLOCK_REALTIME (0) to CLOCK_TAI (11); other ids go to the kernel's own function */
 #define VDSO_CLOCK_SLOTS 4u
-#define VDSO_CLOCK_SCHEMA 0x32304b434f4c4356u /* "VCLOCK02": changes with any member below */
+#define VDSO_CLOCK_SCHEMA 0x33304b434f4c4356u /* "VCLOCK03": changes with any member below */
 
 #define VDSO_NSEC_PER_SEC 1000000000u
 #define VDSO_LEAD_NS 2000000u
@@ -44,6 +44,8 @@ enum vdso_clock_kind {
 
 /* The clock may be set: a floor more than a second ahead of the kernel's clock is a clock set back, not a reading to keep. */
 #define VDSO_CLOCK_SETTABLE 1u
+/* A LINE whose `quick` says the same as its line[1]. */
+#define VDSO_CLOCK_QUICK 2u
 
 struct vdso_time {
 	int64_t sec;
@@ -58,15 +60,41 @@ struct vdso_line {
 	uint64_t rate;
 };
 
+/*
+ * line[1] of a LINE as it is read with the least to do once the kernel's nanoseconds are there, which come last. With s seconds
+ * and n nanoseconds of that clock, and (s - in) * rate = a + f / 2^32 seconds, the time is
+ *
+ *	sec + a seconds and f * 10^9 + rest + n * rate  2^-32 ns,
+ *
+ * exactly. The whole seconds in the latter are f * 2^10 + part + n * step  2^-42 s, or one more. Only for s, in and rate whose
+ * product has 63 bits.
+ */
+struct vdso_quick {
+	int64_t in;    /* the whole second before line[1].in */
+	int64_t sec;   /* at that, the line shows this, */
+	uint64_t rest; /* and so many 2^-32 ns, less than a second; */
+	uint64_t part; /* the same in 2^-42 s, rounded down */
+	uint64_t step; /* 2^-42 s a ns, rounded down */
+};
+
+#define VDSO_QUICK_BITS 42
+#define VDSO_QUICK_RATE_MAX (UINT64_C(1) << 53) /* and not reached: n * step has 63 bits */
+#define VDSO_QUICK_SECOND ((uint64_t)VDSO_NSEC_PER_SEC << 32)
+
 /* Two cache lines: what every kind needs is in the first. */
 struct vdso_clock {
 	uint32_t kind;
 	uint32_t flags;
 	uint64_t takeover; /* input from which line[1] holds */
-	uint64_t span;     /* COUNTER: valid counts from line[0].in on */
-	struct vdso_time offset;
-	struct vdso_time floor;
-	uint64_t thaw;     /* the rate that a frozen LINE goes back to; 0: 1. Readers do not look at it */
+	union {
+		struct {
+			uint64_t span; /* COUNTER: valid counts from line[0].in on */
+			struct vdso_time offset;
+			struct vdso_time floor;
+		};
+		struct vdso_quick quick; /* LINE; made at its publication */
+	};
+	uint64_t thaw; /* the rate that a frozen LINE goes back to; 0: 1. Readers do not look at it */
 	struct vdso_line line[2];
 };
 
