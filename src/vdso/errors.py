@@ -138,6 +138,10 @@ class BadBtf(SourceError):
     """The kernel's description of its types cannot be read, or is not as it should be."""
 
 
+class CannotUnwind(SourceError):
+    """A frame whose caller cannot be found. The message says why, and does not name the frame."""
+
+
 class NoVvar(SourceError):
     """This process has no page of the kernel's clock data."""
 
