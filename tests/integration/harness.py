@@ -237,6 +237,10 @@ class Programs:
             assert done.returncode == 0, done.stderr
         return path
 
+    def compiled(self, name: str, source: str, *words: str) -> Path:
+        """A source file compiled by these words: a compiler and its options."""
+        return self._build(name, [*words, str(SOURCES / source)])
+
     def c(self, name: str) -> Path:
         return self._build(name, ["gcc", "-O1", "-pthread", str(SOURCES / f"{name}.c"), "-lrt"])
 
@@ -254,15 +258,13 @@ class Programs:
         words += ["-fno-stack-protector", str(SOURCES / f"{name}.c")]
         return self._build(f"{name}-i386", words)
 
-    def go(self, name: str) -> Path:
-        path = self.directory / f"{name}-go"
+    def go(self, name: str, *options: str) -> Path:
+        env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
+        path = self.directory / "-".join([name, "go", *(option.strip("-") for option in options)])
         if not path.exists():
             source = str(SOURCES / f"{name}.go")
-            env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
             done = finish(
-                [want("go", "golang-go"), "build", "-o", str(path), source],
-                timeout=180,
-                env=env,
+                [want("go", "golang-go"), "build", *options, "-o", str(path), source], timeout=180, env=env
             )
             assert done.returncode == 0, done.stderr
         return path

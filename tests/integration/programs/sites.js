@@ -1,0 +1,6 @@
+// Reads the clock for ever.
+function currentTime() {
+  return Date.now();
+}
+let sum = 0;
+for (;;) sum += currentTime();
