@@ -4,6 +4,7 @@ Not the way that the package counts calls, so that who called is found out from 
 sees.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -105,7 +106,8 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.memory)
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         while True:
             try:
                 os.waitpid(-1 if len(self.threads) > 1 else self.pid, WALL)

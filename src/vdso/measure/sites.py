@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from vdso.errors import CannotUnwind
 from vdso.measure.callers.chain import walk
 from vdso.measure.callers.code import Point
+from vdso.measure.callers.demangle import brief
 from vdso.measure.callers.rules import Stack
 from vdso.measure.callers.space import Library, Space
 from vdso.measure.sample import Sample
@@ -24,6 +25,9 @@ __all__ = ["Frame", "Library", "Site", "Sites"]
 # How many frames a site has to be found within, and how many of its callers are kept.
 DEPTH_MAX = 64
 BEYOND = 6
+
+# What Frame.source says of code that is in no object.
+GENERATED = ("generated code", "perf map")
 
 # Objects whose functions, all of them, are only the way to a site.
 C_LIBRARY = re.compile(
@@ -75,12 +79,11 @@ class Frame:
 
     @property
     def label(self) -> str:
-        """In one line: "program: function+0x1c", "program+0x4021c"."""
+        """In one line, briefly: "program: function+0x1c", "program+0x4021c", "generated code [anon]"."""
+        where = self.object if self.source in GENERATED else os.path.basename(self.object)
         if self.function is None:
-            return self.object if self.object.startswith("generated") else f"{self.object}+{self.address:#x}"
-        if self.tail or not self.offset:
-            return f"{self.object}: {self.function}"
-        return f"{self.object}: {self.function}+{self.offset:#x}"
+            return where if self.source in GENERATED else f"{where}+{self.address:#x}"
+        return f"{where}: {brief(self.function)}" + (f"+{self.offset:#x}" if self.offset else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class Sites:
     """Counts samples by the place that they come from."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], _Found] = {}
+        self._found: dict[tuple[str, int | None, object, str | None], _Found] = {}
         self._through: dict[Point, bool] = {}
 
     def add(self, samples: Iterable[Sample], space: Space) -> None:
@@ -142,9 +145,7 @@ class Sites:
     def found(self) -> list[Site]:
         """The sites so far, the busiest first."""
         result = []
-        for (function, clock, *_), one in self._found.items():
-            assert isinstance(function, str)
-            assert clock is None or isinstance(clock, int)
+        for (function, clock, _, _), one in self._found.items():
             beyond = max(one.beyond.items(), key=lambda item: item[1])[0]
             result.append(
                 Site(

@@ -63,13 +63,15 @@ def test_who_reads_the_clock(path: str, function: str | None) -> None:
 
 
 def test_labels() -> None:
-    assert Frame("/bin/a", 0x1234, "main", 0x34, ".symtab").label == "/bin/a: main+0x34"
-    assert Frame("/bin/a", 0x1200, "main", 0, ".symtab", tail=True).label == "/bin/a: main"
-    assert Frame("/bin/a", 0x1234, None, None, "no symbol").label == "/bin/a+0x1234"
+    assert Frame("/bin/a", 0x1234, "main", 0x34, ".symtab").label == "a: main+0x34"
+    assert Frame("/bin/a", 0x1200, "main", 0, ".symtab", tail=True).label == "a: main"
+    assert Frame("/bin/a", 0x1234, None, None, "no symbol").label == "a+0x1234"
     assert (
         Frame("generated code [anon]", 0x7F00, None, None, "generated code").label == "generated code [anon]"
     )
     assert Frame("generated code [anon]", 0x7F00, "f", None, "perf map").label == "generated code [anon]: f"
+    memory = Frame("generated code /memfd:jit", 0x7F00, None, None, "generated code")
+    assert memory.label == "generated code /memfd:jit"
 
 
 def test_nothing_heavy_is_imported_until_sites_are_asked_for() -> None:

@@ -24,6 +24,8 @@ def separate(of: Object, path: str, roots: tuple[str, ...] = ("",)) -> Object | 
     """
     for root in roots:
         for name, checksum in _names(of, path):
+            if not os.path.isfile(root + name):  # a device may do something when it is opened
+                continue
             try:
                 file = File(root + name)
             except SourceError:

@@ -38,6 +38,43 @@ def test_names(name: str) -> None:
     assert demangle.demangled(name) == NAMES[name]
 
 
+BRIEF = {
+    "main": "main",
+    "main.(*meter).read": "main.(*meter).read",
+    "c::Meter<T>::elapsed": "c::Meter<T>::elapsed",
+    "<Test + 'static as foo::Bar<Test>>::bar": "<Test + 'static as foo::Bar<Test>>::bar",
+    "std::rt::lang_start::<()>::{closure#0}": "std::rt::lang_start::<()>::{closure#0}",
+    "std::chrono::_V2::system_clock::now()": "std::chrono::_V2::system_clock::now",
+    "app::Timer<std::vector<int>>::read() (.isra.0)": "app::Timer<std::vector<int>>::read (.isra.0)",
+    "app::Timer<void (*)(int)>::read() const": "app::Timer<void (*)(int)>::read",
+    "bool app::(anonymous namespace)::all<A, B>(C<D>*)": "app::(anonymous namespace)::all<A, B>",
+    "(anonymous namespace)::f(int)": "(anonymous namespace)::f",
+    "app::F::operator()(int) const": "app::F::operator()",
+    "std::ostream& operator<< <char>(A&)": "operator<< <char>",
+    "app::operator<(A const&, B const&)": "app::operator<",
+    "A::operator bool() const": "A::operator bool",
+    "operator new(unsigned long)": "operator new",
+    "A::operator->()": "A::operator->",
+    "main::{lambda(int)#1}::operator()(int) const": "main::{lambda(int)#1}::operator()",
+    "v8::internal::MaybeHandle<v8::internal::Object> v8::internal::(anonymous namespace)::HandleApiCallHelper"
+    "<false>(v8::internal::Isolate*)": "v8::internal::(anonymous namespace)::HandleApiCallHelper<false>",
+    "app::Longer<std::map<std::string, std::vector<std::pair<int, int>>>>::reads_the_clock(long)": (
+        "app::Longer<...>::reads_the_clock"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BRIEF)
+def test_names_for_a_line(name: str) -> None:
+    assert demangle.brief(name) == BRIEF[name]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab:<>() *{}#,.lambdoper~\ue000\ue001", max_size=40))
+def test_any_name_can_be_brief(name: str) -> None:
+    assert isinstance(demangle.brief(name), str)
+
+
 def test_without_the_library_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycxxfilt", None)
     library = demangle.library
