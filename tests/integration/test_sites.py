@@ -298,7 +298,9 @@ def test_a_file_that_is_gone(replaced: bool, programs: Programs, tmp_path: Path)
     os.rename(program, tmp_path / "elsewhere")
     if replaced:
         shutil.copyfile(tmp_path / "elsewhere", program)
-    for site in resolved(captured.samples, captured):
+    sites = resolved(captured.samples, captured)
+    assert len(sites) == len(FUNCTIONS) + 1, "each place for itself"
+    for site in sites:
         assert site.caller is not None
         assert (site.caller.function, site.beyond) == (None, ())
         assert site.caller.object == str(program)

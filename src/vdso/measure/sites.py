@@ -131,7 +131,6 @@ class Sites:
         """Samples of a process, with what it has mapped. Raises ExtraMissing without capstone."""
         for sample in samples:
             via, caller, beyond, unknown = self._place(sample, space)
-            # One call in generated code is not another's neighbour: its address says nothing that lasts.
             where = (_identity(caller) if caller is not None else None, tuple(map(_identity, via)))
             key = (sample.function, sample.clock, where, unknown)
             found = self._found.get(key)
@@ -215,7 +214,11 @@ def _is_beginning(point: Point) -> bool:
 
 
 def _identity(point: Point) -> object:
-    return (point.name, point.function) if point.code is None else point
+    if point.code is not None:
+        return point
+    # An address in generated code says nothing that lasts.
+    symbol = point.symbol
+    return (point.name, symbol or point.why) if point.why in GENERATED else (point.name, point.address)
 
 
 def _frame(point: Point) -> Frame:

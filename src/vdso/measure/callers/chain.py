@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from vdso.errors import CannotUnwind
 from vdso.measure.callers.code import Point
-from vdso.measure.callers.rules import FRAME_POINTER, NUMBERS, RIP, RSP, Stack, caller
+from vdso.measure.callers.rules import FRAME_POINTER, NUMBERS, RIP, RSP, Rules, Stack, caller
 from vdso.measure.callers.space import Space
 
 FRAMES_MAX = 128
@@ -55,10 +55,15 @@ def _caller(
     if exact is not None:
         return _follow(caller(exact, state, stack), space)
     if point.is_go:
-        if point.function is not None and point.function.startswith("runtime.goexit"):
+        if _is_go_exit(point):
             return None
         return _follow(caller(FRAME_POINTER, state, stack), space)
     return _guess(point, state, stack, space)
+
+
+def _is_go_exit(point: Point) -> bool:
+    """Whether it is what a goroutine's first function was made to look called by."""
+    return point.function is not None and point.function.startswith("runtime.goexit")
 
 
 def _follow(registers: dict[int, int] | None, space: Space) -> tuple[dict[int, int], Point] | None:
@@ -70,7 +75,8 @@ def _follow(registers: dict[int, int] | None, space: Space) -> tuple[dict[int, i
     # What cannot be looked at, generated code of a program that has gone, has to be believed.
     if point.call is None and (point.code is not None or point.before):
         # The kernel enters a signal's handler, as if called from the code that goes back.
-        if getattr(point.exact, "signal", False) or (point.function or "").startswith("runtime.goexit"):
+        entered = isinstance(point.exact, Rules) and point.exact.signal
+        if entered or _is_go_exit(point):
             return None
         raise CannotUnwind("it leads to an address that follows no call")
     return registers, point
