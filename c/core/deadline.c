@@ -76,6 +76,11 @@ static bool can_be_moved(int clock)
 	       clock == VDSO_ID_MONOTONIC || clock == VDSO_ID_BOOTTIME || clock == VDSO_ID_BOOTTIME_ALARM;
 }
 
+bool vdso_deadline_is_timer(const struct vdso_deadline *d)
+{
+	return d->way == VDSO_DEADLINE_TIMERFD || d->way == VDSO_DEADLINE_TIMER;
+}
+
 void vdso_deadline_plan(const struct seccomp_notif *n, struct vdso_deadline *ret)
 {
 	const struct seccomp_data *data = &n->data;
@@ -106,11 +111,14 @@ void vdso_deadline_plan(const struct seccomp_notif *n, struct vdso_deadline *ret
 		ret->call = "futex_wait";
 		ret->way = VDSO_DEADLINE_UNKNOWN;
 		ret->clock = (int)data->args[5];
+		ret->at = data->args[4];
 		break;
 	case SYS_timer_settime:
 		ret->call = "timer_settime";
 		snprintf(path, sizeof(path), "/proc/%d/timers", (int)n->pid);
-		wait_by(ret, data, VDSO_WAIT_TIMER, find_number(path, "ClockID:", first), 2, 4);
+		ret->way = VDSO_DEADLINE_TIMER;
+		ret->clock = find_number(path, "ClockID:", first);
+		ret->at = data->args[2];
 		break;
 	case SYS_timerfd_settime:
 		ret->call = "timerfd_settime";

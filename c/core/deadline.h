@@ -15,7 +15,8 @@ bool vdso_deadline_is(const struct seccomp_data *data);
 enum vdso_deadline_way {
 	VDSO_DEADLINE_NONE,    /* it has none, or on a clock that no session moves */
 	VDSO_DEADLINE_WAIT,    /* by the image, after `plan` */
-	VDSO_DEADLINE_TIMERFD, /* set in the program's stead */
+	VDSO_DEADLINE_TIMERFD, /* a timer of its own, set in its stead */
+	VDSO_DEADLINE_TIMER,
 	VDSO_DEADLINE_UNKNOWN, /* the kernel's clock has to do */
 };
 
@@ -26,6 +27,9 @@ struct vdso_deadline {
 	uint64_t at;   /* where its timespec is */
 	uint64_t plan;
 };
+
+/* It is what a timer is set to, and not waited for. */
+bool vdso_deadline_is_timer(const struct vdso_deadline *deadline);
 
 void vdso_deadline_plan(const struct seccomp_notif *notification, struct vdso_deadline *ret);
 

@@ -29,6 +29,7 @@
 #include "setting.h"
 #include "sleep.h"
 #include "task.h"
+#include "timers.h"
 #include "tracee.h"
 #include "turn.h"
 #include "warning.h"
@@ -43,13 +44,20 @@
 /* What a warning is about, so that each program gets it once. Deadlines take the call's number. */
 enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4, ABOUT_CLOSED = 10002 };
 
+bool vdso_follower_is_told(const struct vdso_follower *f, int32_t program, int32_t about)
+{
+	for (unsigned i = 0; i < VDSO_FOLLOWER_WARNED; i++)
+		if (f->shared->warned[i].program == program && f->shared->warned[i].about == about)
+			return true;
+	return false;
+}
+
 bool vdso_follower_first_time(struct vdso_follower *f, int32_t program, int32_t about)
 {
 	struct vdso_follower_shared *s = f->shared;
 
-	for (unsigned i = 0; i < VDSO_FOLLOWER_WARNED; i++)
-		if (s->warned[i].program == program && s->warned[i].about == about)
-			return false;
+	if (vdso_follower_is_told(f, program, about))
+		return false;
 	s->warned[s->warnings++ % VDSO_FOLLOWER_WARNED] = (struct vdso_warned){program, about};
 	return true;
 }
@@ -197,9 +205,11 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 
 		if (leader != NULL)
 			leader->phase = VDSO_TASK_NONE;
+		vdso_timers_lost(f, tid);
 	}
 	forget_warnings(f, tid);
 	vdso_sessions_forget(f, tid);
+	vdso_timers_forget(f, tid);
 	if (f->no_new_privs && vdso_procfs_setuid(tid) && vdso_follower_first_time(f, 0, ABOUT_SETUID)) {
 		vdso_procfs_name(tid, name, sizeof(name));
 		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
@@ -249,6 +259,10 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 		vdso_turn_stopped(f, task, signal);
 		return;
 	}
+	if (task != NULL && task->phase == VDSO_TASK_LENT) {
+		vdso_timers_stopped(f, task, status);
+		return;
+	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
 	if (task != NULL && task->phase == VDSO_TASK_LATE && !vdso_sessions_swapped(f, tid)) {
 		vdso_warn_host_clock(tid, vdso_sessions_strict(f, task), -EOWNERDEAD);
@@ -296,6 +310,7 @@ static void reap(struct vdso_follower *f)
 			if (task->phase == VDSO_TASK_LATE)
 				warn_ended(f, tid);
 			task->phase = VDSO_TASK_NONE;
+			vdso_timers_lost(f, tid);
 		}
 	}
 	hold_waiting(f);
@@ -314,9 +329,13 @@ static bool is_exec(const struct seccomp_data *data)
 static void dispatch(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
+	struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
 
+	/* About to stop for us: whatever it has called for, it calls for again afterwards. */
+	if (task != NULL && task->phase == VDSO_TASK_LENT)
+		vdso_notification_answer(f->listener, n->id, 0, VDSO_TURNED);
 	/* Let go on are execs, deadlines, readings and sleeps, by name: what sets a clock is answered, and so is what is neither. */
-	if (vdso_setting_is(&n->data))
+	else if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
 	else if (vdso_reading_is(&n->data))
 		vdso_reading_answer(f, n);
@@ -355,6 +374,8 @@ static void recover(struct vdso_follower *f)
 		} else if (task->phase == VDSO_TASK_NOTIFIED && vdso_notification_waits(f->listener, task->id)) {
 			/* The one being read, which comes below, or one that had waited for a sibling, and does again. */
 			task->phase = VDSO_TASK_WAITING;
+		} else if (task->phase == VDSO_TASK_LENT) {
+			task->phase = VDSO_TASK_NONE; /* let go by its death, it goes back by itself */
 		} else if (task->plan != 0 && task->phase != VDSO_TASK_NONE && task->phase != VDSO_TASK_WAITING) {
 			task->phase = VDSO_TASK_NONE; /* let go by its death, it makes the call again */
 		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
@@ -403,6 +424,15 @@ static void on_signal(int signal)
 		guard_died = 1;
 }
 
+/* Has the sessions' clocks watched, should anybody be told of their changes. Where no thread is to be had they are not. */
+static void watch(struct vdso_follower *f)
+{
+	if (f->listener < 0 || vdso_watch_start(&f->watch) != 0)
+		return;
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
+		vdso_sessions_watch(f, i);
+}
+
 static time_t monotonic_s(void)
 {
 	struct timespec now;
@@ -438,12 +468,14 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 		recover(f);
 	else
 		start(f);
+	watch(f);
 
 	for (;;) {
-		struct pollfd wait[3] = {
+		struct pollfd wait[4] = {
 			{.fd = f->listener, .events = POLLIN},
 			{.fd = f->front ? f->control : -1, .events = 0},
 			{.fd = f->ended, .events = POLLIN},
+			{.fd = f->watch.changed, .events = POLLIN},
 		};
 
 		reap(f);
@@ -451,17 +483,21 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			return 0;
 		if (guard_died && !vdso_task_any_held(f->shared)) {
 			guard_died = 0;
+			vdso_watch_stop(&f->watch);
 			vdso_guard_replace(f);
+			watch(f);
 		}
 		if (monotonic_s() >= due) {
 			vdso_sessions_renew(f);
 			due = monotonic_s() + VDSO_RENEW_S;
 		}
-		patience = vdso_turn_patience_ns(f);
-		if (patience >= 0)
-			vdso_turn_timers(f);
-		if (ppoll(wait, 3, patience >= 0 ? &(struct timespec){.tv_nsec = patience} : &renewal, &open) <= 0)
+		if (vdso_timers_patience_ns(f) == 0)
+			vdso_timers_anew(f);
+		patience = vdso_timers_patience_ns(f);
+		if (ppoll(wait, 4, patience >= 0 ? &(struct timespec){.tv_nsec = patience} : &renewal, &open) <= 0)
 			continue;
+		if (wait[3].revents != 0 && vdso_watch_take(&f->watch))
+			vdso_timers_anew(f);
 		if (wait[0].revents & POLLIN)
 			receive(f);
 		else if (wait[0].revents & POLLHUP) {

@@ -16,13 +16,13 @@
 #include <time.h>
 
 #include "area.h"
-#include "clock.h"
+#include "watch.h"
 
 #define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
 #define VDSO_FOLLOWER_SESSIONS 64u
 #define VDSO_FOLLOWER_WARNED 256u
-#define VDSO_FOLLOWER_TIMERS 256u
-#define VDSO_FOLLOWER_KNOWN 256u
+#define VDSO_FOLLOWER_TIMERS 16384u
+#define VDSO_FOLLOWER_STANDINGS 1024u
 
 enum vdso_task_phase {
 	VDSO_TASK_NONE,
@@ -33,6 +33,7 @@ enum vdso_task_phase {
 	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
 	VDSO_TASK_ORDERED,  /* detached, and about to ask for its descriptors */
 	VDSO_TASK_TURNED,   /* held on its way back from a call that was not carried out, to be turned to the image's wait */
+	VDSO_TASK_LENT,     /* held, or about to be, to make calls for us (timers.h) */
 	VDSO_TASK_GIVING,   /* it has asked, and may have been given some */
 };
 
@@ -59,21 +60,36 @@ struct vdso_follower_session {
 	struct vdso_discipline discipline;
 };
 
+struct vdso_timer_setting {
+	struct itimerspec wanted; /* its next time by the session's clock, and its interval */
+	struct itimerspec armed;  /* what the kernel is given for them */
+};
+
 /* A timer that was set in a program's stead, to be set anew when its session's clock changes. */
 struct vdso_timer {
 	int32_t program; /* 0: none */
-	int32_t fd;      /* there */
+	int32_t task;    /* whose descriptors `id` is among: the program's, or those of a thread that has its own */
+	int32_t id;      /* of a descriptor, or of a timer of the process's */
+	bool descriptor;
 	int32_t clock, flags;
 	uint32_t session;
+	uint64_t start;   /* of the program: tells its id from the id's reuse */
 	uint64_t version; /* of the record that it was set by */
-	struct vdso_clock by; /* what that said of its clock */
-	struct itimerspec wanted; /* it_value: the first time that had not come when it was set last */
+	struct vdso_timer_setting set;
+	/* What it is about to be set to: a successor of ours finds the timer at the one or the other. */
+	struct vdso_timer_setting next;
 };
 
 /* Where a task's process page was, when it was last looked at. */
-struct vdso_place_known {
+struct vdso_standing {
 	int32_t tid;
 	uint64_t process;
+};
+
+/* A program none of whose threads could be borrowed, since when (CLOCK_MONOTONIC). */
+struct vdso_busy {
+	int32_t program;
+	uint64_t since_ns;
 };
 
 /* One warning that has been given: to whom, and which. */
@@ -93,6 +109,7 @@ struct vdso_follower_shared {
 		uint64_t start; /* of the program: tells its id from the id's reuse */
 	} adopted[VDSO_FOLLOWER_SESSIONS]; /* by session: who has asked for it, for its next exec */
 	struct vdso_timer timer[VDSO_FOLLOWER_TIMERS];
+	uint32_t timers; /* none is in use from this index on */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
 	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
@@ -118,7 +135,11 @@ struct vdso_follower {
 	bool front; /* the command line waits for the command, whose parent we are */
 	sigset_t mask; /* the caller's, for the command: the terminal's signals are not for us */
 	char time_namespace[64];
-	struct vdso_place_known known[VDSO_FOLLOWER_KNOWN];
+	struct vdso_standing standing[VDSO_FOLLOWER_STANDINGS];
+	struct vdso_watch watch;
+	struct vdso_errand *errands; /* threads that are lent to us (timers.c) */
+	struct vdso_busy busy;
+	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
 };
 
 /* One line a message, from the follower to a waiting command line. */
@@ -130,6 +151,9 @@ struct vdso_follower_message {
 
 /* Whether the program has not been told of it yet; from now on it has. */
 bool vdso_follower_first_time(struct vdso_follower *follower, int32_t program, int32_t about);
+
+/* The same without telling it. */
+bool vdso_follower_is_told(const struct vdso_follower *follower, int32_t program, int32_t about);
 
 /* One line a program, that its memory may not be looked into; any other error of vdso_argument_open() is no news. */
 void vdso_follower_warn_closed(struct vdso_follower *follower, pid_t tid, int error);

@@ -64,7 +64,7 @@ int main(int argc, char **argv)
 {
 	static struct vdso_follower follower = {
 		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .release = -1,
-		.life = -1};
+		.life = -1, .watch.changed = -1};
 	struct vdso_follower *f = &follower;
 	bool counter = false, strict = false;
 	int low;

@@ -1,6 +1,5 @@
 #include "inject.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,7 +8,6 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/user.h>
 #include <time.h>
@@ -18,76 +16,22 @@
 #include "attachment.h"
 #include "memory.h"
 #include "procfs.h"
+#include "registers.h"
 
 #ifndef PTRACE_O_SUSPEND_SECCOMP
 #define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
 #endif
-#define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
 #define SIGNALS_BYTES 8L
 #define LONGEST_NAP_NS 1000000
 #define HANG_UP_MS 2 /* between looks at whether it has stopped on the way */
 #define LEFT_BEHIND_NS UINT64_C(1000000000) /* far longer than it takes to go back, and a handler to return */
-#define NO_CALL UINT64_MAX /* orig_rax outside a system call */
 
-/* What the kernel puts into rax while it has not made up its mind between a restart and EINTR. */
-enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART_BLOCK = -516 };
 #define NR_RESTART_SYSCALL 219
 
 extern const char vdso_injected[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_wait[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_waited[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_end[] __attribute__((visibility("hidden")));
-
-struct rseq_configuration {
-	uint64_t area;
-	uint32_t size;
-	uint32_t signature;
-	uint32_t flags;
-	uint32_t pad;
-};
-
-struct rseq_section {
-	uint32_t version;
-	uint32_t flags;
-	uint64_t start;
-	uint64_t length;
-	uint64_t abort;
-};
-
-static int get_registers(pid_t tid, struct user_regs_struct *ret)
-{
-	struct iovec iov = {ret, sizeof(*ret)};
-
-	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0)
-		return -errno;
-	return iov.iov_len == sizeof(*ret) ? 0 : -ENOEXEC;
-}
-
-static int set_registers(pid_t tid, const struct user_regs_struct *regs)
-{
-	struct iovec iov = {(void *)regs, sizeof(*regs)};
-
-	return ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov) == 0 ? 0 : -errno;
-}
-
-/*
- * Where a thread that stands in a restartable sequence (rseq) goes on, 0 if it stands in none. The kernel looks at the
- * instruction pointer when a thread returns from being interrupted, and would find ours: it must not be brought back into a
- * sequence that the kernel has missed.
- */
-static uint64_t rseq_abort(pid_t tid, int mem, uint64_t rip)
-{
-	struct rseq_configuration c;
-	struct rseq_section section;
-	uint64_t at;
-
-	if (ptrace((enum __ptrace_request)GET_RSEQ_CONFIGURATION, tid, sizeof(c), &c) != sizeof(c) || c.area == 0)
-		return 0;
-	if (vdso_memory_read(mem, &at, sizeof(at), c.area + 8) != 0 || at == 0 ||
-	    vdso_memory_read(mem, &section, sizeof(section), at) != 0)
-		return 0;
-	return rip - section.start < section.length ? section.abort : 0;
-}
 
 /*
  * Best one that was waiting in a system call: the scheduler lets it run at once, whereas a thread that has kept a CPU busy may
@@ -103,11 +47,11 @@ static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struc
 		struct user_regs_struct r;
 		int rank = 0;
 
-		if (!thread->stopped || thread->gone || get_registers(thread->tid, &r) != 0)
+		if (!thread->stopped || thread->gone || vdso_registers_get(thread->tid, &r) != 0)
 			continue;
-		if (r.orig_rax == NO_CALL || (int64_t)r.rax > RESTART_SYS || (int64_t)r.rax < RESTART_BLOCK)
+		if (r.orig_rax == VDSO_NO_CALL || (int64_t)r.rax > VDSO_RESTART_SYS || (int64_t)r.rax < VDSO_RESTART_BLOCK)
 			rank = 1;
-		if (r.orig_rax == NO_CALL && rseq_abort(thread->tid, in->mem, r.rip) != 0)
+		if (r.orig_rax == VDSO_NO_CALL && vdso_registers_sequence_abort(thread->tid, in->mem, r.rip) != 0)
 			rank = 2;
 		if (rank < best_rank) {
 			best = thread;
@@ -118,8 +62,7 @@ static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struc
 	return best;
 }
 
-/* What the thread goes back with should nobody put it back. The kernel's own way is better: it knows about signals. */
-static void fill_registers(struct vdso_injection *data, const struct user_regs_struct *r)
+void vdso_inject_way_back(struct vdso_injection *data, const struct user_regs_struct *r)
 {
 	const uint64_t reg[VDSO_INJ_REGISTER_COUNT] = {r->rax, r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp, r->rsp,
 						       r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
@@ -129,15 +72,16 @@ static void fill_registers(struct vdso_injection *data, const struct user_regs_s
 	data->rip = data->eintr_rip = r->rip;
 	data->eintr_rax = r->rax;
 	data->flags = r->eflags;
-	if (r->orig_rax == NO_CALL)
+	if (r->orig_rax == VDSO_NO_CALL)
 		return;
-	if (result == RESTART_SYS || result == RESTART_NOINTR || result == RESTART_NOHAND || result == RESTART_BLOCK) {
-		data->reg[0] = result == RESTART_BLOCK ? NR_RESTART_SYSCALL : r->orig_rax;
+	if (result == VDSO_RESTART_SYS || result == VDSO_RESTART_NOINTR || result == VDSO_RESTART_NOHAND ||
+	    result == VDSO_RESTART_BLOCK) {
+		data->reg[0] = result == VDSO_RESTART_BLOCK ? NR_RESTART_SYSCALL : r->orig_rax;
 		data->rip -= 2; /* the length of the syscall instruction */
 	}
 	/* Where a handler without SA_RESTART would end the call we do not know of it, and make it again. */
-	data->eintr_rax = result == RESTART_NOHAND || result == RESTART_BLOCK ? (uint64_t)-EINTR : data->reg[0];
-	data->eintr_rip = result == RESTART_NOHAND || result == RESTART_BLOCK ? r->rip : data->rip;
+	data->eintr_rax = result == VDSO_RESTART_NOHAND || result == VDSO_RESTART_BLOCK ? (uint64_t)-EINTR : data->reg[0];
+	data->eintr_rip = result == VDSO_RESTART_NOHAND || result == VDSO_RESTART_BLOCK ? r->rip : data->rip;
 }
 
 static void fill_scratch(struct vdso_scratch *s, uint64_t at)
@@ -152,21 +96,20 @@ static void fill_scratch(struct vdso_scratch *s, uint64_t at)
 	s->vector_size = 1;
 }
 
-/*
- * A filter of the process's own sees our calls, and may end the process for them. With CAP_SYS_ADMIN it is suspended for the
- * thread that makes them. Without, those filters are taken for harmless that this process runs under as well: a container's.
- */
-static bool may_call(struct vdso_inject *in, pid_t tid)
+bool vdso_inject_may_call(pid_t tid, int more, long options, bool *suspended)
 {
+	int filters;
+
+	*suspended = false;
 	if (vdso_procfs_number(tid, "Seccomp:") == 0)
+		return ptrace(PTRACE_SETOPTIONS, tid, 0L, options) == 0;
+	*suspended = ptrace(PTRACE_SETOPTIONS, tid, 0L, options | PTRACE_O_SUSPEND_SECCOMP) == 0;
+	if (*suspended)
 		return true;
-	if (ptrace(PTRACE_SETOPTIONS, tid, 0L, (long)PTRACE_O_SUSPEND_SECCOMP) == 0) {
-		in->suspended = true;
-		return true;
-	}
-	return vdso_procfs_number(tid, "Seccomp:") == 2 &&
-	       vdso_procfs_number(tid, "Seccomp_filters:") == vdso_procfs_number(getpid(), "Seccomp_filters:") &&
-	       vdso_procfs_number(getpid(), "Seccomp_filters:") > 0;
+	filters = vdso_procfs_number(tid, "Seccomp_filters:");
+	return vdso_procfs_number(tid, "Seccomp:") == 2 && filters > 0 &&
+	       filters == vdso_procfs_number(getpid(), "Seccomp_filters:") + more &&
+	       ptrace(PTRACE_SETOPTIONS, tid, 0L, options) == 0;
 }
 
 /*
@@ -313,12 +256,13 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 	if (in->suspended && state != VDSO_INJ_DONE)
 		await_state(in, thread, state, in->until_ns + LEFT_BEHIND_NS);
 	ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
-	if (vdso_threads_await(in->threads, thread, in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0)) != 0 || get_registers(thread->tid, &now) != 0 ||
+	if (vdso_threads_await(in->threads, thread, in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0)) != 0 ||
+	    vdso_registers_get(thread->tid, &now) != 0 ||
 	    now.rip - wait > (uint64_t)(vdso_injected_waited - vdso_injected_wait))
 		return VDSO_INJECT_LATE;
 	in->is_back = true;
 	ptrace(PTRACE_SETOPTIONS, thread->tid, 0L, 0L);
-	if (set_registers(thread->tid, before) != 0 || ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &mask) != 0) {
+	if (vdso_registers_set(thread->tid, before) != 0 || ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &mask) != 0) {
 		in->error = -errno;
 		return VDSO_INJECT_FAILED;
 	}
@@ -356,7 +300,7 @@ bool vdso_inject_is_free(struct vdso_inject *in)
 		const struct vdso_thread *thread = &in->threads->thread[i];
 		struct user_regs_struct r;
 
-		if (thread->stopped && !thread->gone && (get_registers(thread->tid, &r) != 0 || r.rip - in->at < size))
+		if (thread->stopped && !thread->gone && (vdso_registers_get(thread->tid, &r) != 0 || r.rip - in->at < size))
 			return false;
 	}
 	/* At its very end it lets signals in: a handler may have interrupted it there. */
@@ -387,9 +331,9 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (thread == NULL)
 		return VDSO_INJECT_LATE;
 	in->tid = thread->tid;
-	if (!may_call(in, thread->tid))
+	if (!vdso_inject_may_call(thread->tid, 0, 0L, &in->suspended))
 		return VDSO_INJECT_SECCOMP;
-	abort = before.orig_rax == NO_CALL ? rseq_abort(thread->tid, in->mem, before.rip) : 0;
+	abort = before.orig_rax == VDSO_NO_CALL ? vdso_registers_sequence_abort(thread->tid, in->mem, before.rip) : 0;
 	if (abort != 0)
 		before.rip = abort;
 	if (ptrace(PTRACE_GETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask) != 0)
@@ -400,7 +344,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		return VDSO_INJECT_FAILED;
 
 	data.since_ns = vdso_threads_now_ns();
-	fill_registers(&data, &before);
+	vdso_inject_way_back(&data, &before);
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
 	/* A leader that has ended before its threads has no descriptors left to be asked for. */
 	if (!has_getfd() || vdso_procfs_state(in->threads->pid) == 'Z')
@@ -416,9 +360,9 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		in->error = -errno;
 	regs = before;
 	regs.rip = in->at;
-	regs.orig_rax = NO_CALL; /* nothing is to be restarted on the way */
+	regs.orig_rax = VDSO_NO_CALL; /* nothing is to be restarted on the way */
 	if (in->error == 0)
-		in->error = set_registers(thread->tid, &regs);
+		in->error = vdso_registers_set(thread->tid, &regs);
 	if (in->error != 0) {
 		ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask);
 		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "attachment.h"
+#include "registers.h"
 #include "threads.h"
 
 #define VDSO_INJECT_LARGEST 2048u /* bytes of code and data, at the most */
@@ -41,5 +43,15 @@ enum vdso_inject_outcome {
 bool vdso_inject_is_free(struct vdso_inject *inject);
 
 enum vdso_inject_outcome vdso_inject(struct vdso_inject *inject);
+
+/*
+ * A filter of the process's own sees our calls, and may end the process for them. With CAP_SYS_ADMIN it is suspended for the
+ * stopped thread that makes them. Without, those filters are taken for harmless that this process runs under as well (a
+ * container's), and `more` of ours. True: it may, and has these PTRACE_O_*.
+ */
+bool vdso_inject_may_call(pid_t tid, int more, long options, bool *suspended);
+
+/* What a thread goes back with should nobody put it back. The kernel's own way is better: it knows about signals. */
+void vdso_inject_way_back(struct vdso_injection *data, const struct user_regs_struct *before);
 
 #endif

@@ -27,10 +27,12 @@
 	.section .rodata
 	.balign 8
 	.globl vdso_injected
+	.globl vdso_injected_call
 	.globl vdso_injected_wait
 	.globl vdso_injected_waited
 	.globl vdso_injected_end
 	.hidden vdso_injected
+	.hidden vdso_injected_call
 	.hidden vdso_injected_wait
 	.hidden vdso_injected_waited
 	.hidden vdso_injected_end
@@ -205,6 +207,11 @@ vdso_injected:
 .Lsay:
 	movl %r14d, VDSO_SCR_STEP(%r15)
 	movl %r13d, VDSO_SCR_STATE(%r15)
+	jmp vdso_injected_wait
+
+/* What a thread is borrowed for (borrow.c), with r14 VDSO_STEP_REGION: one call at a time, each under the tracer's eyes. */
+vdso_injected_call:
+	syscall
 
 vdso_injected_wait:
 	movl $NR_ppoll, %eax

@@ -462,6 +462,11 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
 	return VDSO_PAGE_OK;
 }
 
+void *vdso_page_word(const struct vdso_page *page)
+{
+	return futex_word(page->header);
+}
+
 void vdso_page_wake(const struct vdso_page *page)
 {
 	wake_all(page->header);

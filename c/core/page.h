@@ -132,6 +132,9 @@ enum vdso_page_answer vdso_page_get(const struct vdso_page *page, uint64_t max_a
  */
 int vdso_page_wait(const struct vdso_page *page, uint64_t seen, int64_t timeout_ns, const _Atomic int *ended);
 
+/* The futex that changes with the head, which it is the low half of: for who waits for several pages. */
+void *vdso_page_word(const struct vdso_page *page);
+
 /* Wakes who waits, in all processes: those whom it does not concern sleep on. A reader may do so too. */
 void vdso_page_wake(const struct vdso_page *page);
 

@@ -47,6 +47,19 @@ char vdso_procfs_state(pid_t tid)
 	return state;
 }
 
+bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared)
+{
+	FILE *file = open_file(tid, "status");
+	unsigned long long waits = 0;
+	char line[256];
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, shared ? "ShdPnd: %llx" : "SigPnd: %llx", &waits);
+	if (file != NULL)
+		fclose(file);
+	return signal > 0 && signal <= 64 && (waits >> (signal - 1) & 1) != 0;
+}
+
 pid_t vdso_procfs_parent(pid_t tid)
 {
 	return vdso_procfs_number(tid, "PPid:");

@@ -12,6 +12,8 @@ int vdso_procfs_number(pid_t tid, const char *key);
 /* The letter after "State:", 'T' for a stopped one; 0 if there is none. */
 char vdso_procfs_state(pid_t tid);
 pid_t vdso_procfs_parent(pid_t tid);
+/* Of the process's (`shared`), or of the task alone. */
+bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared);
 void vdso_procfs_name(pid_t tid, char *ret, size_t size);
 uint64_t vdso_procfs_start(pid_t pid);       /* field 22 of its stat, 0 if it is gone */
 unsigned vdso_procfs_flags(pid_t tid);       /* field 9 of its stat, the kernel's PF_* */

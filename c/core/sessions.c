@@ -101,6 +101,18 @@ static uint32_t find_unused(struct vdso_follower *f)
 	return 0;
 }
 
+bool vdso_sessions_look(const struct vdso_follower *f, uint32_t session, struct vdso_clock_record *ret, uint64_t *version)
+{
+	struct vdso_page page;
+	bool good = vdso_page_open_reader(f->clock_fd[session], 0, &page) == 0;
+
+	if (good) {
+		good = vdso_page_get(&page, 0, ret, version) == VDSO_PAGE_OK;
+		vdso_page_close(&page);
+	}
+	return good;
+}
+
 int vdso_sessions_write(struct vdso_follower *f, uint32_t session, struct vdso_page *ret)
 {
 	/* Not as the descriptor is that programs are given, which is for reading. */
@@ -112,6 +124,13 @@ void vdso_sessions_renew(struct vdso_follower *f)
 	for (uint32_t i = 0; i < f->shared->sessions; i++)
 		if (!f->shared->session[i].counter)
 			vdso_writing_renew(f->clock_fd[i]);
+}
+
+void vdso_sessions_watch(struct vdso_follower *f, uint32_t session)
+{
+	/* A keeper's page changes all the time, and never by a step or a rate. */
+	if (f->watch.running && !f->shared->session[session].counter)
+		vdso_watch_page(&f->watch, session, f->clock_fd[session]);
 }
 
 int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bool counter, bool strict)
@@ -145,5 +164,6 @@ int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bo
 	s->adopted[index].program = program;
 	if (index == s->sessions)
 		s->sessions = index + 1;
+	vdso_sessions_watch(f, index);
 	return 0;
 }

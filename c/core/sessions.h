@@ -2,6 +2,7 @@
 #ifndef VDSO_CORE_SESSIONS_H
 #define VDSO_CORE_SESSIONS_H
 
+#include "clock.h"
 #include "follower.h"
 #include "page.h"
 
@@ -23,11 +24,17 @@ bool vdso_sessions_strict(const struct vdso_follower *follower, const struct vds
  */
 int vdso_sessions_adopt(struct vdso_follower *follower, pid_t program, int fd, bool counter, bool strict);
 
+/* The record in force, and its version. */
+bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, struct vdso_clock_record *ret, uint64_t *version);
+
 /* The session's page, for writing: to be closed soon. 0 or a negative errno; -EBUSY: it is a keeper's, or no end of another's. */
 int vdso_sessions_write(struct vdso_follower *follower, uint32_t session, struct vdso_page *ret);
 
 /* Lines that are so old that they must be renewed, in all of the sessions: every VDSO_RENEW_S. */
 void vdso_sessions_renew(struct vdso_follower *follower);
+
+/* From now on follower->watch tells of its changes, and once now. */
+void vdso_sessions_watch(struct vdso_follower *follower, uint32_t session);
 
 /* The program has exec'd, or its id has come to another one. */
 void vdso_sessions_forget(struct vdso_follower *follower, pid_t program);

@@ -128,16 +128,11 @@ static int look(struct vdso_follower *f, uint32_t session, struct vdso_adjusted 
 {
 	struct vdso_clock_record record;
 	struct vdso_source source;
-	struct vdso_page page;
 	uint64_t version;
-	int err = vdso_page_open_reader(f->clock_fd[session], 0, &page);
+	int err;
 
-	if (err != 0)
-		return err;
-	err = vdso_page_get(&page, 0, &record, &version) == VDSO_PAGE_OK ? 0 : -ENODATA;
-	vdso_page_close(&page);
-	if (err != 0)
-		return err;
+	if (!vdso_sessions_look(f, session, &record, &version))
+		return -ENODATA;
 	vdso_source_init(&source);
 	err = vdso_adjust_look(&record, &source, ret);
 	vdso_source_deinit(&source);

@@ -32,7 +32,7 @@ struct vdso_task *vdso_task_take(struct vdso_follower_shared *s)
 bool vdso_task_is_held(const struct vdso_task *task)
 {
 	return task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE || task->phase == VDSO_TASK_DIRECT ||
-	       task->phase == VDSO_TASK_TURNED;
+	       task->phase == VDSO_TASK_TURNED || task->phase == VDSO_TASK_LENT;
 }
 
 static bool sibling_held(const struct vdso_follower_shared *s, pid_t tid, bool in_exec)
@@ -41,7 +41,7 @@ static bool sibling_held(const struct vdso_follower_shared *s, pid_t tid, bool i
 
 	for (uint32_t i = 0; i < s->tasks; i++) {
 		if (!vdso_task_is_held(&s->task[i]) || s->task[i].tid == tid ||
-		    (in_exec && s->task[i].phase == VDSO_TASK_TURNED))
+		    (in_exec && (s->task[i].phase == VDSO_TASK_TURNED || s->task[i].phase == VDSO_TASK_LENT)))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)s->task[i].tid, (int)tid);
 		if (access(path, F_OK) == 0)

@@ -1,25 +1,21 @@
 #include "threads.h"
 
 #include <dirent.h>
-#include <elf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "procfs.h"
+#include "registers.h"
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define EVENT_STOP 128u /* PTRACE_EVENT_STOP, which older headers lack */
-#define RESTART_NO_HANDLER 514 /* ERESTARTNOHAND, the kernel's own */
 #define CROWD 16u
 #define NS_PER_S UINT64_C(1000000000)
 
@@ -108,23 +104,6 @@ static int take_new(struct vdso_threads *t)
 	return (int)(t->count - before);
 }
 
-/*
- * Some calls answer EINTR to any interruption, where others say that they may be made again: epoll_wait, semop, sigtimedwait,
- * a socket's with a timeout set. Told in the kernel's own words that it may, it is made again if no handler runs, and is
- * EINTR if one does. A finite timeout begins anew. close() is never made twice.
- */
-static void hide_interruption(pid_t tid)
-{
-	struct user_regs_struct regs;
-	struct iovec iov = {&regs, sizeof(regs)};
-
-	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0 || iov.iov_len != sizeof(regs) ||
-	    regs.orig_rax == UINT64_MAX || (int64_t)regs.rax != -EINTR || regs.orig_rax == SYS_close)
-		return;
-	regs.rax = (uint64_t)-RESTART_NO_HANDLER;
-	ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov);
-}
-
 static void take_status(struct vdso_threads *t, pid_t tid, int status)
 {
 	struct vdso_thread *thread = find(t, tid);
@@ -137,7 +116,7 @@ static void take_status(struct vdso_threads *t, pid_t tid, int status)
 	} else if (EVENT_OF(status) == EVENT_STOP) {
 		t->running -= !thread->stopped;
 		thread->stopped = true;
-		hide_interruption(tid);
+		vdso_registers_hide_interruption(tid);
 	} else if (EVENT_OF(status) == 0)
 		/* A signal on its way to the program. It is taken, and the interruption is still to come: whoever is let go
 		 * with a signal in hand could not be made to do anything for us without losing it. */

@@ -7,11 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
-#include <sys/user.h>
 #include <unistd.h>
 
 #include "memory.h"
+#include "registers.h"
 
 extern const char vdso_bootstrap[] __attribute__((visibility("hidden")));
 extern const char vdso_bootstrap_end[] __attribute__((visibility("hidden")));
@@ -99,15 +98,6 @@ static int read_image_address(pid_t tid, int mem, uint64_t stack, uint64_t *ret)
 	return 0;
 }
 
-static int read_registers(pid_t tid, struct user_regs_struct *regs)
-{
-	struct iovec iov = {regs, sizeof(*regs)};
-
-	if (ptrace(PTRACE_GETREGSET, tid, (long)NT_PRSTATUS, &iov) != 0)
-		return -errno;
-	return iov.iov_len == sizeof(*regs) ? 0 : -ENOEXEC; /* a 32-bit program's are fewer */
-}
-
 /* Where the bootstrap goes, and how ours will stand. */
 static int choose_place(const struct vdso_area *area, uint64_t image, int mem, struct vdso_order *order, uint64_t *at)
 {
@@ -161,7 +151,7 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	uint8_t header[64];
 	int mem;
 
-	*error = read_registers(tid, &regs);
+	*error = vdso_registers_get(tid, &regs);
 	if (*error == -ENOEXEC)
 		return VDSO_SWAP_FOREIGN;
 	if (*error != 0)
@@ -200,17 +190,14 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 	/* Still inside execve: its return value will overwrite rax, and nothing else. */
 	regs.rip = at;
 	regs.rbx = order_at;
-	struct iovec iov = {&regs, sizeof(regs)};
-
-	*error = answer(ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov));
+	*error = vdso_registers_set(tid, &regs);
 	return *error == 0 ? VDSO_SWAP_ORDERED : VDSO_SWAP_REFUSED;
 }
 
 int vdso_tracee_turn(pid_t tid, uint64_t entry, uint64_t plan)
 {
 	struct user_regs_struct regs;
-	struct iovec iov = {&regs, sizeof(regs)};
-	int error = read_registers(tid, &regs);
+	int error = vdso_registers_get(tid, &regs);
 
 	if (error != 0)
 		return error;
@@ -220,8 +207,8 @@ int vdso_tracee_turn(pid_t tid, uint64_t entry, uint64_t plan)
 	regs.rip = entry;
 	regs.rax = regs.orig_rax;
 	regs.r11 = plan;
-	regs.orig_rax = UINT64_MAX; /* in no system call any more */
-	return answer(ptrace(PTRACE_SETREGSET, tid, (long)NT_PRSTATUS, &iov));
+	regs.orig_rax = VDSO_NO_CALL; /* in no system call any more */
+	return vdso_registers_set(tid, &regs);
 }
 
 void vdso_tracee_refuse(pid_t tid)
@@ -230,7 +217,7 @@ void vdso_tracee_refuse(pid_t tid)
 	static const uint8_t leave_64[] = {0xb8, 231, 0, 0, 0, 0xbf, VDSO_STRICT_STATUS, 0, 0, 0, 0x0f, 0x05};
 	static const uint8_t leave_32[] = {0xb8, 252, 0, 0, 0, 0xbb, VDSO_STRICT_STATUS, 0, 0, 0, 0xcd, 0x80};
 	struct user_regs_struct regs; /* PTRACE_GETREGS shows a 32-bit program's in the same form */
-	bool is_64 = read_registers(tid, &regs) == 0;
+	bool is_64 = vdso_registers_get(tid, &regs) == 0;
 	int mem = vdso_memory_open(tid);
 
 	_Static_assert(sizeof(leave_64) == sizeof(leave_32), "one size");

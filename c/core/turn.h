@@ -1,6 +1,6 @@
 /*
  * Tasks that wait for an absolute time of the session's clock: turned to the wait that the image has for them, since a call
- * that was notified cannot be carried out with other arguments than its own. Timers are set in the program's stead.
+ * that was notified cannot be carried out with other arguments than its own. What sets a timer is timers.h's.
  */
 #ifndef VDSO_CORE_TURN_H
 #define VDSO_CORE_TURN_H
@@ -17,11 +17,5 @@ void vdso_turn_hold(struct vdso_follower *follower, struct vdso_task *task);
 
 /* Its stop: turned, and let go. */
 void vdso_turn_stopped(struct vdso_follower *follower, struct vdso_task *task, int signal);
-
-/* How long until the timers must be looked at, in ns; -1: there are none. */
-int64_t vdso_turn_patience_ns(const struct vdso_follower *follower);
-
-/* Sets timers anew whose session's clock has changed. */
-void vdso_turn_timers(struct vdso_follower *follower);
 
 #endif

@@ -76,7 +76,7 @@ static uint64_t input_for(uint64_t ns, uint64_t rate)
 	return ret > INT64_MAX ? UINT64_MAX : ret;
 }
 
-/* When a line gets there, by the kernel's own clock, or how far it is past it, as far back on that. False: never. */
+/* When a line gets there, by the kernel's own clock. False: never. */
 static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock *clock, uint32_t id, struct timespec *at)
 {
 	const struct vdso_line *line;
@@ -90,11 +90,7 @@ static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock
 	line = line_for(clock, input_of(&now));
 	shown = line_at(line, input_of(&now));
 	if (!before(shown.tv_sec, shown.tv_nsec, at->tv_sec, at->tv_nsec)) {
-		/* From there a timer with an interval counts what it has missed. */
-		sec = shown.tv_sec - at->tv_sec;
-		ns = shown.tv_nsec - at->tv_nsec;
-		*at = (struct timespec){now.sec, (int64_t)now.nsec};
-		take_off(at, sec, ns);
+		*at = (struct timespec){0, 0}; /* long ago */
 		return true;
 	}
 	/* Until the second line takes over, what lies before its beginning is on the first. */
@@ -150,14 +146,14 @@ static void convert(const struct vdso_pages *pages, uint32_t id, struct timespec
 }
 
 /*
- * The system call that stands for the program's, until the host's time until[1]. What changes the clock wakes waits that have
+ * The system call that stands for the program's, until the host's time `until`. What changes the clock wakes waits that have
  * the page's head in them; the others look again after VDSO_TURN_NS.
  */
 static void prepare(struct vdso_waiting *w, const struct vdso_turned *turned, const struct vdso_pages *pages)
 {
 	const uint64_t head_word = (uint64_t)&pages->clock.header.head;
 	const uint32_t id = VDSO_PLAN_CLOCK(turned->plan);
-	const struct timespec *deadline = w->until[1].tv_sec < FAR_SEC ? &w->until[1] : NULL;
+	const struct timespec *deadline = w->until.tv_sec < FAR_SEC ? &w->until : NULL;
 
 	if (w->how == VDSO_WAIT_SLEEP) {
 		w->number = ARCH_NR_FUTEX;
@@ -185,7 +181,7 @@ static void prepare(struct vdso_waiting *w, const struct vdso_turned *turned, co
 		w->number = turned->number;
 		for (int i = 0; i < 6; i++)
 			w->arg[i] = turned->arg[i];
-		w->arg[VDSO_PLAN_POINTER(turned->plan)] = (uint64_t)(w->how == VDSO_WAIT_TIMER ? w->until : w->until + 1);
+		w->arg[VDSO_PLAN_POINTER(turned->plan)] = (uint64_t)&w->until;
 		w->arg[VDSO_PLAN_MARK(turned->plan)] = VDSO_MARK;
 	}
 }
@@ -193,8 +189,6 @@ static void prepare(struct vdso_waiting *w, const struct vdso_turned *turned, co
 /* What the last call says of the wait. True: it is over, with what is in `ret`. */
 static bool is_over(struct vdso_waiting *w, const struct vdso_pages *pages)
 {
-	if (w->how == VDSO_WAIT_TIMER)
-		return true;
 	if (w->ret == -E_NOSYS && w->how == VDSO_WAIT_FUTEX) { /* before Linux 5.16 */
 		w->how = VDSO_WAIT_TURNS;
 		return false;
@@ -213,25 +207,17 @@ bool vdso_wait_step(struct vdso_waiting *w, const struct vdso_turned *turned, co
 	const struct timespec *at = (const struct timespec *)turned->arg[VDSO_PLAN_POINTER(turned->plan)];
 	const uint32_t id = VDSO_PLAN_CLOCK(turned->plan);
 	struct vdso_time now;
-	bool timer;
 
 	if (w->calls++ == 0)
 		w->how = VDSO_PLAN_HOW(turned->plan);
 	else if (is_over(w, pages))
 		return false;
 
-	timer = w->how == VDSO_WAIT_TIMER;
-	w->until[0] = at[0]; /* a timer's has its interval in front */
-	w->until[1] = at[timer];
-	translate(pages, id, &w->until[1], &w->head);
-	if (timer) {
-		w->until[1].tv_nsec += w->until[1].tv_sec == 0 && w->until[1].tv_nsec == 0; /* which would stop it */
-		prepare(w, turned, pages);
-		return true;
-	}
-	convert(pages, id, &w->until[1]);
+	w->until = *at;
+	translate(pages, id, &w->until, &w->head);
+	convert(pages, id, &w->until);
 	kernel_clock(pages, waiting_id(id), &now);
-	if (w->calls > 1 && w->ret == -E_TIMEDOUT && !before(now.sec, (int64_t)now.nsec, w->until[1].tv_sec, w->until[1].tv_nsec)) {
+	if (w->calls > 1 && w->ret == -E_TIMEDOUT && !before(now.sec, (int64_t)now.nsec, w->until.tv_sec, w->until.tv_nsec)) {
 		if (w->how == VDSO_WAIT_SLEEP)
 			w->ret = 0;
 		return false;
@@ -240,8 +226,8 @@ bool vdso_wait_step(struct vdso_waiting *w, const struct vdso_turned *turned, co
 		struct timespec turn = {now.sec, (int64_t)now.nsec};
 
 		take_off(&turn, 0, -VDSO_TURN_NS);
-		if (before(turn.tv_sec, turn.tv_nsec, w->until[1].tv_sec, w->until[1].tv_nsec))
-			w->until[1] = turn;
+		if (before(turn.tv_sec, turn.tv_nsec, w->until.tv_sec, w->until.tv_nsec))
+			w->until = turn;
 	}
 	prepare(w, turned, pages);
 	return true;

@@ -5,7 +5,7 @@
 /* Offsets in struct vdso_waiting, for the assembly. */
 #define VDSO_WAITING_RET 56
 #define VDSO_WAITING_CALLS 64
-#define VDSO_WAITING_BYTES 176
+#define VDSO_WAITING_BYTES 160
 
 #ifndef __ASSEMBLER__
 
@@ -32,7 +32,7 @@ struct vdso_waiting {
 	uint32_t calls; /* made so far */
 	uint32_t how;   /* enum vdso_wait_how */
 	uint64_t head;  /* that the deadline was translated under */
-	struct timespec until[2];
+	struct timespec until;
 	struct vdso_waiter both[2];
 };
 

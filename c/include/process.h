@@ -49,7 +49,6 @@ enum vdso_wait_how {
 	VDSO_WAIT_FUTEX, /* beside the page's head, so that every change of the clock is seen at once */
 	VDSO_WAIT_SLEEP, /* on the page's head alone */
 	VDSO_WAIT_TURNS, /* by the call itself, for VDSO_TURN_NS at the most, and again */
-	VDSO_WAIT_TIMER, /* nothing is waited for: a timer is set */
 };
 #define VDSO_TURN_NS 50000000
 

@@ -163,6 +163,24 @@ def only_ancestors_trace() -> bool:
         return False
 
 
+def holders(name: str) -> dict[int, str]:
+    """{pid: what it is called} of the follower and the guard that hold a session's page."""
+    found = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            comm = Path(f"/proc/{pid}/comm").read_text(encoding="ascii", errors="replace").strip()
+            if comm in ("vdso-follower", "vdso-guard") and any(
+                os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"/memfd:vdso-clock:{name} ")
+                for fd in os.listdir(f"/proc/{pid}/fd")
+            ):
+                found[pid] = comm
+    return found
+
+
+def follower_of(name: str) -> int | None:
+    return next((pid for pid, comm in holders(name).items() if comm == "vdso-follower"), None)
+
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

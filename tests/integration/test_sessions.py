@@ -1,6 +1,5 @@
 """Sessions by name: one clock for all their programs, adjusted as they run, gone when the last has ended."""
 
-import contextlib
 import json
 import os
 import shlex
@@ -9,11 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TIMEOUT_S, Start, Way, finish, read_until
+from harness import TIMEOUT_S, Start, Way, finish, holders, read_until
 
 DAY_NS = 86400 * 10**9
 MINUTE_NS = 60 * 10**9
@@ -252,19 +250,6 @@ def test_it_outlives_its_follower(privileged: Way, start: Start) -> None:
     assert near(apart(session), 4 * DAY_NS)
 
 
-def holders(name: str) -> set[int]:
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            comm = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
-            if comm in ("vdso-follower", "vdso-guard") and any(
-                os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"/memfd:vdso-clock:{name} ")
-                for fd in os.listdir(f"/proc/{pid}/fd")
-            ):
-                found.add(int(pid))
-    return found
-
-
 def test_two_that_begin_at_once_are_one_session(privileged: Way, start: Start) -> None:
     name = f"race-{os.getpid()}"
     processes = [
@@ -372,6 +357,7 @@ def test_bad_input(privileged: Way, start: Start, words: list[str]) -> None:
 
 def test_beyond_the_last_second(privileged: Way, start: Start) -> None:
     session = Session(privileged, start)
+    session.read()
     session.adjust("--at", "2300-01-01T00:00:00Z")
     assert session.state()["realtime_ns"] > 2**63
     session.adjust("--at", "@-1000")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, read_until, want
+from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, holders, read_until, want
 
 from vdso import _core
 from vdso.clocks.session import find, open_page, sessions
@@ -247,7 +247,7 @@ class Held:
         )
         self.process = start(words)
         until(lambda: any(one.name == self.name and one.programs for one in sessions()))
-        self.followers = {name: pid for pid, name in self.holders().items()}
+        self.followers = {name: pid for pid, name in holders(self.name).items()}
         # Both are kept: the lock goes with whichever descriptor of the file is closed first.
         self.clock = open_page(find(self.name))
         self.page = _core.Page.from_fd(self.clock.fd)
@@ -257,18 +257,6 @@ class Held:
         self.process.stdin.flush()
         # Its system call is clock_settime, and it sleeps in it.
         until(lambda: Path(f"/proc/{self.process.pid}/syscall").read_text().startswith("227 "))
-
-    def holders(self) -> dict[int, str]:
-        found = {}
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                comm = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
-                links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-            except OSError:
-                continue
-            if comm in ("vdso-follower", "vdso-guard") and any(f":{self.name} " in link for link in links):
-                found[pid] = comm
-        return found
 
     def answer(self) -> list[str]:
         assert self.process.stdout is not None
@@ -294,7 +282,7 @@ def kill(pid: int) -> None:
 def test_a_killed_follower_s_successor_answers(privileged: Way, start: Start) -> None:
     held = Held(privileged, start)
     kill(held.followers["vdso-follower"])
-    until(lambda: len(held.holders()) == 2)
+    until(lambda: len(holders(held.name)) == 2)
     held.writer.close()
     what, seconds = held.answer()
     assert what == "set"

@@ -1,0 +1,151 @@
+/*
+ * timers descriptor|process|apart [CLOCK]: one timer (apart: a descriptor of a thread that has its own, whose number is another
+ * timer's in the rest of the process), which its standard input tells what to do, a line each, and each of which it
+ * answers with a line: "set AT INTERVAL" (seconds from the clock's now on, absolute), "relative SECONDS", "stop": the errno;
+ * "count": how often it has expired since it was last asked; "left": the seconds that are left, and those of its interval;
+ * "exec": becomes itself anew.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static clockid_t clock_id = CLOCK_REALTIME;
+static int fd = -1;
+static timer_t timer;
+
+static struct timespec timespec_of(double seconds)
+{
+	struct timespec ret = {.tv_sec = (time_t)seconds};
+
+	ret.tv_nsec = (long)((seconds - (double)ret.tv_sec) * 1e9);
+	return ret;
+}
+
+static int set(int flags, struct itimerspec setting)
+{
+	int ret = fd >= 0 ? timerfd_settime(fd, flags, &setting, NULL) : timer_settime(timer, flags, &setting, NULL);
+
+	return ret == 0 ? 0 : errno;
+}
+
+static int set_ahead(double seconds, double interval)
+{
+	struct itimerspec setting = {.it_value = timespec_of(seconds < 0 ? -seconds : seconds), .it_interval = timespec_of(interval)};
+	struct timespec now;
+	long sign = seconds < 0 ? -1 : 1;
+
+	clock_gettime(clock_id, &now);
+	setting.it_value.tv_sec = now.tv_sec + sign * setting.it_value.tv_sec;
+	setting.it_value.tv_nsec = now.tv_nsec + sign * setting.it_value.tv_nsec;
+	if (setting.it_value.tv_nsec < 0) {
+		setting.it_value.tv_nsec += 1000000000;
+		setting.it_value.tv_sec--;
+	} else if (setting.it_value.tv_nsec >= 1000000000) {
+		setting.it_value.tv_nsec -= 1000000000;
+		setting.it_value.tv_sec++;
+	}
+	return set(TIMER_ABSTIME, setting);
+}
+
+static long long count(void)
+{
+	uint64_t times = 0;
+	sigset_t signals;
+
+	if (fd >= 0)
+		return read(fd, &times, sizeof(times)) == sizeof(times) ? (long long)times : 0;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	return sigtimedwait(&signals, NULL, &(struct timespec){0}) == SIGUSR1 ? 1 + timer_getoverrun(timer) : 0;
+}
+
+static void say_left(void)
+{
+	struct itimerspec left = {0};
+
+	if (fd >= 0)
+		timerfd_gettime(fd, &left);
+	else
+		timer_gettime(timer, &left);
+	printf("%.9f %.9f\n", (double)left.it_value.tv_sec + (double)left.it_value.tv_nsec / 1e9,
+	       (double)left.it_interval.tv_sec + (double)left.it_interval.tv_nsec / 1e9);
+}
+
+static int obey(char **argv)
+{
+	double at, interval;
+	char line[128];
+
+	while (fgets(line, sizeof(line), stdin) != NULL) {
+		if (sscanf(line, "set %lf %lf", &at, &interval) == 2)
+			printf("%d\n", set_ahead(at, interval));
+		else if (sscanf(line, "relative %lf", &at) == 1)
+			printf("%d\n", set(0, (struct itimerspec){.it_value = timespec_of(at)}));
+		else if (strncmp(line, "stop", 4) == 0)
+			printf("%d\n", set(0, (struct itimerspec){0}));
+		else if (strncmp(line, "count", 5) == 0)
+			printf("%lld\n", count());
+		else if (strncmp(line, "left", 4) == 0)
+			say_left();
+		else if (strncmp(line, "exec", 4) == 0)
+			execv("/proc/self/exe", argv);
+		else
+			return 2;
+	}
+	return 0;
+}
+
+static void *apart(void *made)
+{
+	static long ret;
+
+	if (unshare(CLONE_FILES) != 0)
+		exit(1);
+	fd = timerfd_create(clock_id, TFD_NONBLOCK | TFD_CLOEXEC);
+	sem_post(made);
+	ret = obey(NULL);
+	return &ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+	pthread_t thread;
+	sigset_t signals;
+	sem_t made;
+
+	if (argc < 2)
+		return 2;
+	if (argc > 2)
+		clock_id = atoi(argv[2]);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	setvbuf(stdin, NULL, _IONBF, 0); /* what comes behind "exec" is for whom it becomes */
+	if (strcmp(argv[1], "apart") == 0) {
+		sem_init(&made, 0, 0);
+		pthread_create(&thread, NULL, apart, &made);
+		sem_wait(&made);
+		if (timerfd_create(clock_id, 0) != fd)
+			return 1;
+		pthread_join(thread, NULL);
+		return 0;
+	}
+	if (strcmp(argv[1], "descriptor") == 0)
+		fd = timerfd_create(clock_id, TFD_NONBLOCK | TFD_CLOEXEC);
+	else if (timer_create(clock_id, &event, &timer) != 0)
+		return 1;
+	return obey(argv);
+}
