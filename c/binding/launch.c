@@ -157,7 +157,6 @@ int vdso_add_launch(PyObject *module)
 	if (PyModule_AddIntConstant(module, "FILTER_EXEC", VDSO_FILTER_EXEC) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_DEADLINES", VDSO_FILTER_DEADLINES) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_ALL", VDSO_FILTER_ALL) != 0 ||
-	    PyModule_AddIntConstant(module, "FILTER_SLEEPS", VDSO_FILTER_SLEEPS) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_READS", VDSO_FILTER_READS) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_LAST", VDSO_FILTER_LAST) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_NONE", VDSO_FILTER_NONE) != 0 ||

@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define PIDFD_OF_THREAD O_EXCL /* PIDFD_THREAD, Linux 6.9 */
+
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int))];
@@ -46,6 +48,20 @@ int vdso_descriptor_receive(int socket, int flags, uint32_t *ret)
 	if (ret != NULL)
 		*ret = number;
 	return fd;
+}
+
+int vdso_descriptor_copy(pid_t task, int fd)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, task, 0), ret;
+
+	if (pidfd < 0) /* not a leader */
+		pidfd = (int)syscall(SYS_pidfd_open, task, PIDFD_OF_THREAD);
+	if (pidfd < 0)
+		return -errno;
+	ret = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	ret = ret < 0 ? -errno : ret;
+	close(pidfd);
+	return ret;
 }
 
 bool vdso_descriptor_keep(const int *wanted, int count)

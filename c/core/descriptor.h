@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* 0 or a negative errno. The number goes with it. */
 int vdso_descriptor_send(int socket, int fd, uint32_t number);
@@ -19,6 +20,9 @@ int vdso_descriptor_receive(int socket, int flags, uint32_t *number);
  * who works in the background holds nobody's pipe or terminal open. False: there is no room for them.
  */
 bool vdso_descriptor_keep(const int *wanted, int count);
+
+/* A copy, close-on-exec, of a descriptor of another process's, or of a thread's that has its own; or a negative errno. */
+int vdso_descriptor_copy(pid_t task, int fd);
 
 /* Puts /dev/null in the place of the standard streams: who works in the background holds nobody's pipe open. */
 void vdso_descriptor_drop_standard(void);

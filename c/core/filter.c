@@ -237,32 +237,6 @@ static void rtc_rule(struct program *p, uint32_t number)
 	close_rule(p, rule);
 }
 
-/* Pure sleeps; a deadline is left to the rules that follow. */
-static void sleep_rules(struct program *p)
-{
-	static const struct {
-		uint32_t number;
-		unsigned count; /* argument that says how many descriptors */
-	} empty[] = {{SYS_poll, 1}, {SYS_ppoll, 1}, {SYS_select, 0}, {SYS_pselect6, 0}};
-	unsigned short rule;
-
-	answer_if(p, SYS_nanosleep, SECCOMP_RET_USER_NOTIF);
-	for (unsigned i = 0; i < 4; i++) { /* waits for no descriptor at all */
-		rule = open_rule(p, empty[i].number);
-		load(p, argument(empty[i].count));
-		answer_if(p, 0, SECCOMP_RET_USER_NOTIF);
-		close_rule(p, rule);
-	}
-	/* For so long, or until a time of MONOTONIC, which is how some sleep for so long. */
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_nanosleep, 0, 7);
-	load(p, argument(1));
-	emit(p, BPF_JMP | BPF_JSET | BPF_K, 1, 1, 0); /* TIMER_ABSTIME */
-	answer(p, SECCOMP_RET_USER_NOTIF);
-	load(p, argument(0));
-	answer_if(p, VDSO_ID_MONOTONIC, SECCOMP_RET_USER_NOTIF);
-	load(p, offsetof(struct seccomp_data, nr));
-}
-
 /* Where execs are not followed, the bootstrap's questions alone come through. */
 static void question_rule(struct program *p)
 {
@@ -307,10 +281,6 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR64_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
 		answer_if(p, clock_setters_64[i], set);
-	if (flags & VDSO_FILTER_SLEEPS) {
-		sleep_rules(p);
-		emit(p, BPF_ALU | BPF_AND | BPF_K, ~X32_BIT, 0, 0);
-	}
 	if (flags & VDSO_FILTER_READS)
 		reading_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	if (flags & VDSO_FILTER_DEADLINES)

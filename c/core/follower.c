@@ -225,6 +225,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		/* Before the detach: it may ask before we have come to the next line. */
 		task->tid = tid;
 		task->phase = f->listener < 0 ? VDSO_TASK_NONE : VDSO_TASK_ORDERED;
+		vdso_sleep_begin(f, tid, task->session);
 		vdso_tracee_detach(tid, 0);
 		return;
 	case VDSO_SWAP_FOREIGN:
@@ -334,13 +335,11 @@ static void dispatch(struct vdso_follower *f)
 	/* About to stop for us: whatever it has called for, it calls for again afterwards. */
 	if (task != NULL && task->phase == VDSO_TASK_LENT)
 		vdso_notification_answer(f->listener, n->id, 0, VDSO_TURNED);
-	/* Let go on are execs, deadlines, readings and sleeps, by name: what sets a clock is answered, and so is what is neither. */
+	/* Let go on are execs, deadlines and readings, by name: what sets a clock is answered, and so is what is neither. */
 	else if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
 	else if (vdso_reading_is(&n->data))
 		vdso_reading_answer(f, n);
-	else if (vdso_sleep_is(&n->data) && vdso_sleep_answer(f, n))
-		;
 	else if (vdso_deadline_is(&n->data))
 		vdso_turn_answer(f, n);
 	else if (!is_exec(&n->data))
@@ -431,6 +430,7 @@ static void watch(struct vdso_follower *f)
 		return;
 	for (uint32_t i = 0; i < f->shared->sessions; i++)
 		vdso_sessions_watch(f, i);
+	vdso_sleep_changed(f);
 }
 
 static time_t monotonic_s(void)
@@ -441,11 +441,23 @@ static time_t monotonic_s(void)
 	return now.tv_sec;
 }
 
+/* Until there is something to be done without anything that happens. */
+static struct timespec patience_of(const struct vdso_follower *f)
+{
+	const int64_t second = INT64_C(1000000000);
+	const int64_t due[] = {vdso_timers_patience_ns(f), vdso_sleep_patience_ns(f)};
+	int64_t ret = VDSO_RENEW_S * second;
+
+	for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++)
+		if (due[i] >= 0 && due[i] < ret)
+			ret = due[i];
+	return (struct timespec){.tv_sec = ret / second, .tv_nsec = ret % second};
+}
+
 int vdso_follower_run(struct vdso_follower *f, bool again)
 {
-	const struct timespec renewal = {.tv_sec = VDSO_RENEW_S};
 	time_t due = monotonic_s() + VDSO_RENEW_S;
-	int64_t patience;
+	struct timespec patience;
 	sigset_t blocked, open;
 	struct sigaction action = {.sa_handler = on_signal};
 
@@ -493,11 +505,15 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 		}
 		if (vdso_timers_patience_ns(f) == 0)
 			vdso_timers_anew(f);
-		patience = vdso_timers_patience_ns(f);
-		if (ppoll(wait, 4, patience >= 0 ? &(struct timespec){.tv_nsec = patience} : &renewal, &open) <= 0)
+		if (vdso_sleep_patience_ns(f) == 0)
+			vdso_sleep_look(f);
+		patience = patience_of(f);
+		if (ppoll(wait, 4, &patience, &open) <= 0)
 			continue;
-		if (wait[3].revents != 0 && vdso_watch_take(&f->watch))
+		if (wait[3].revents != 0 && vdso_watch_take(&f->watch)) {
 			vdso_timers_anew(f);
+			vdso_sleep_changed(f);
+		}
 		if (wait[0].revents & POLLIN)
 			receive(f);
 		else if (wait[0].revents & POLLHUP) {

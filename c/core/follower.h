@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "area.h"
+#include "sleep.h"
 #include "watch.h"
 
 #define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
@@ -138,6 +139,7 @@ struct vdso_follower {
 	struct vdso_standing standing[VDSO_FOLLOWER_STANDINGS];
 	struct vdso_watch watch;
 	struct vdso_errand *errands; /* threads that are lent to us (timers.c) */
+	struct vdso_sleep sleep;
 	struct vdso_busy busy;
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
 };

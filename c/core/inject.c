@@ -7,13 +7,13 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/user.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "attachment.h"
+#include "descriptor.h"
 #include "memory.h"
 #include "procfs.h"
 #include "registers.h"
@@ -145,14 +145,12 @@ struct line {
 	int fd;
 };
 
-static bool has_getfd(void)
+static bool has_getfd(const struct vdso_inject *in)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0), fd = pidfd >= 0 ? (int)syscall(SYS_pidfd_getfd, pidfd, pidfd, 0) : -1;
+	int fd = vdso_descriptor_copy(getpid(), in->mem);
 
 	if (fd >= 0)
 		close(fd);
-	if (pidfd >= 0)
-		close(pidfd);
 	return fd >= 0;
 }
 
@@ -194,16 +192,11 @@ static int take_offered(struct vdso_inject *in, struct line *line)
 	uint64_t at = in->region + VDSO_SCRATCH_AT + offsetof(struct vdso_scratch, offered) + sizeof(int32_t);
 	int32_t there;
 	int error = vdso_memory_read(in->mem, &there, sizeof(there), at);
-	int pidfd = error == 0 ? (int)syscall(SYS_pidfd_open, in->threads->pid, 0) : -1;
 
 	if (error != 0)
 		return error;
-	if (pidfd < 0)
-		return -errno;
-	line->fd = (int)syscall(SYS_pidfd_getfd, pidfd, there, 0);
-	error = line->fd < 0 ? -errno : 0;
-	close(pidfd);
-	return error;
+	line->fd = vdso_descriptor_copy(in->threads->pid, there);
+	return line->fd < 0 ? line->fd : 0;
 }
 
 /* Both descriptors in one message. */
@@ -347,7 +340,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	vdso_inject_way_back(&data, &before);
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
 	/* A leader that has ended before its threads has no descriptors left to be asked for. */
-	if (!has_getfd() || vdso_procfs_state(in->threads->pid) == 'Z')
+	if (!has_getfd(in) || vdso_procfs_state(in->threads->pid) == 'Z')
 		in->error = listen_to(&line, &data.scratch);
 	if (in->error != 0) {
 		hang_up(&line);

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "guard.h"
 #include "procfs.h"
 #include "writing.h"
@@ -44,9 +44,19 @@ uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
 	return 0;
 }
 
+bool vdso_sessions_runs_on(const struct vdso_follower *f, pid_t tid, uint32_t *ret)
+{
+	int index = by_inode(f->shared, vdso_procfs_clock_inode(tid));
+
+	*ret = index >= 0 ? (uint32_t)index : 0;
+	return index >= 0;
+}
+
 bool vdso_sessions_swapped(const struct vdso_follower *f, pid_t tid)
 {
-	return by_inode(f->shared, vdso_procfs_clock_inode(tid)) >= 0;
+	uint32_t session;
+
+	return vdso_sessions_runs_on(f, tid, &session);
 }
 
 uint32_t vdso_sessions_flags(const struct vdso_follower *f, pid_t tid, uint32_t session)
@@ -137,16 +147,12 @@ int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bo
 {
 	struct vdso_follower_shared *s = f->shared;
 	uint32_t index = s->sessions < VDSO_FOLLOWER_SESSIONS ? s->sessions : find_unused(f);
-	int pidfd, fd = -1;
 	struct stat st;
+	int fd;
 
 	if (index == 0)
 		return -ENOSPC;
-	pidfd = (int)syscall(SYS_pidfd_open, program, 0);
-	if (pidfd >= 0) {
-		fd = (int)syscall(SYS_pidfd_getfd, pidfd, fd_there, 0);
-		close(pidfd);
-	}
+	fd = vdso_descriptor_copy(program, fd_there);
 	if (fd < 0)
 		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
 	if (fd < 0)
@@ -165,5 +171,6 @@ int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bo
 	if (index == s->sessions)
 		s->sessions = index + 1;
 	vdso_sessions_watch(f, index);
+	vdso_sleep_changed(f);
 	return 0;
 }

@@ -12,6 +12,9 @@ uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
 /* Whether the task's program reads a clock page of ours. */
 bool vdso_sessions_swapped(const struct vdso_follower *follower, pid_t tid);
 
+/* The same, and of which session. */
+bool vdso_sessions_runs_on(const struct vdso_follower *follower, pid_t tid, uint32_t *ret);
+
 /* VDSO_PROCESS_* for a program of that session. */
 uint32_t vdso_sessions_flags(const struct vdso_follower *follower, pid_t tid, uint32_t session);
 

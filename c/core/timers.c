@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "borrow.h"
+#include "descriptor.h"
 #include "memory.h"
 #include "notification.h"
 #include "procfs.h"
@@ -35,7 +35,6 @@
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
 #endif
-#define PIDFD_OF_THREAD O_EXCL /* PIDFD_THREAD, Linux 6.9 */
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define AGAIN_NS UINT64_C(50000000)
@@ -179,21 +178,6 @@ static bool is_still(struct vdso_timer *timer, const struct itimerspec *left, st
 
 /* ---- descriptors ---- */
 
-/* A copy of a descriptor of the task's, or a negative errno. */
-static int copy_of(pid_t task, int fd)
-{
-	int pidfd = (int)syscall(SYS_pidfd_open, task, 0), ret;
-
-	if (pidfd < 0)
-		pidfd = (int)syscall(SYS_pidfd_open, task, PIDFD_OF_THREAD);
-	if (pidfd < 0)
-		return -errno;
-	ret = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	ret = ret < 0 ? -errno : ret;
-	close(pidfd);
-	return ret;
-}
-
 /* Whose descriptors the thread's are: its program's, or its own (CLONE_FILES). */
 static pid_t whose_descriptors(pid_t tid, pid_t program)
 {
@@ -260,7 +244,7 @@ void vdso_timers_set_descriptor(struct vdso_follower *f, const struct seccomp_no
 	struct vdso_timer timer = called_for(n, session, version, d);
 	struct information information;
 	struct itimerspec old;
-	int fd = copy_of(timer.task, timer.id), error;
+	int fd = vdso_descriptor_copy(timer.task, timer.id), error;
 
 	/* Only now is it certain that it was this task's: it still waits for us. And it may have become another since. */
 	if (fd >= 0)
@@ -290,7 +274,7 @@ void vdso_timers_set_descriptor(struct vdso_follower *f, const struct seccomp_no
 /* False: it is no longer that timer as we have set it. Since we gave it back, its program may have done anything. */
 static bool set_descriptor_anew(const struct vdso_clock *clock, struct vdso_timer *timer)
 {
-	int fd = is_over(timer) ? -1 : copy_of(timer->task, timer->id);
+	int fd = is_over(timer) ? -1 : vdso_descriptor_copy(timer->task, timer->id);
 	struct information information, missed;
 	struct vdso_time before, after;
 	struct itimerspec left;

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "procfs.h"
 
 #define PARENTS 8 /* that are tried in the program's stead */
@@ -18,27 +18,11 @@
 /* The program's own description, so that a redirected file's offset moves on; by path only where that is filtered. */
 static int open_stderr_of(pid_t tid)
 {
+	int fd = vdso_descriptor_copy(tid, 2);
 	char path[64];
-	int pidfd = (int)syscall(SYS_pidfd_open, tid, 0);
-	int fd = -1;
 
-	if (pidfd < 0) { /* not a thread group's leader */
-		FILE *status;
-		char line[128];
-		int program = 0;
-
-		snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-		status = fopen(path, "re");
-		while (status != NULL && program == 0 && fgets(line, sizeof(line), status) != NULL)
-			sscanf(line, "Tgid: %d", &program);
-		if (status != NULL)
-			fclose(status);
-		pidfd = program > 0 ? (int)syscall(SYS_pidfd_open, program, 0) : -1;
-	}
-	if (pidfd >= 0) {
-		fd = (int)syscall(SYS_pidfd_getfd, pidfd, 2, 0);
-		close(pidfd);
-	}
+	if (fd < 0) /* a thread, and a kernel that has pidfds of leaders alone */
+		fd = vdso_descriptor_copy(vdso_procfs_number(tid, "Tgid:"), 2);
 	if (fd >= 0)
 		return fd;
 	snprintf(path, sizeof(path), "/proc/%d/fd/2", (int)tid);

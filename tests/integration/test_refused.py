@@ -98,29 +98,3 @@ def test_a_warning_goes_where_the_errors_go(way: Way, deadlines: Path, open_dire
 def test_nobody_to_warn(way: Way, deadlines: Path) -> None:
     done = way.run("sh", "-c", f"exec 2>&-; {deadlines} {UNTRANSLATED}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-# ---- sleeps under a changed rate ----
-
-SLEEPS = {
-    "sleep": ["sleep", "0.01"],
-    "python": ["python3", "-c", "import time; time.sleep(.01); time.sleep(.01)"],
-    "select": ["perl", "-e", "select(undef, undef, undef, .01) for 1 .. 3"],
-}
-
-
-@pytest.mark.parametrize("name", SLEEPS)
-def test_a_sleep_under_a_changed_rate(way: Way, name: str) -> None:
-    """One line; and none at the host's pace."""
-    done = way.run(*SLEEPS[name], options=["--rate", "2"])
-    assert done.returncode == 0
-    line = r"vdso: \w+ \(pid \d+\) sleeps for a length of time: that is the host's, whatever the rate .*\n"
-    assert re.fullmatch(line, done.stderr)
-    done = way.run(*SLEEPS[name])
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_sleep_by_a_clock_that_is_scaled(privileged: Way) -> None:
-    """Until a time of MONOTONIC, which this session scales: translated, and nothing to be said."""
-    done = privileged.run(*SLEEPS["python"], options=["--rate", "2", "--clocks", "all"])
-    assert (done.returncode, done.stderr) == (0, "")

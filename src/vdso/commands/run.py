@@ -38,8 +38,8 @@ example:
 
 not moved:
   system calls that a program makes without its C library's clock functions, but for --strict
-  relative sleeps and timeouts, under a changed rate: they take the host's time (a warning names the first
-  sleep of a program)
+  relative sleeps and timeouts, under a changed rate: they take the host's time (one line names a program that
+  is found in one)
   the times of files (stat), the real-time clock's device (RTC), and what another process says over D-Bus
   or a socket
 

@@ -112,8 +112,6 @@ def run(
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     # Also where nothing is moved yet: the clock may be set while the command runs.
     filter_flags |= _core.FILTER_DEADLINES
-    if (asked or session is not None) and not counter:
-        filter_flags |= _core.FILTER_SLEEPS
     if raw_calls:
         filter_flags |= _core.FILTER_READS
     if page.state()[6]:
