@@ -12,6 +12,7 @@
 #include "descriptor.h"
 #include "guard.h"
 #include "procfs.h"
+#include "source.h"
 #include "writing.h"
 
 /* The session with this clock page, -1 if it is none of ours. Later ones first: an index may be used again. */
@@ -127,6 +128,37 @@ int vdso_sessions_write(struct vdso_follower *f, uint32_t session, struct vdso_p
 {
 	/* Not as the descriptor is that programs are given, which is for reading. */
 	return f->shared->session[session].counter ? -EBUSY : vdso_writing_open(f->clock_fd[session], ret);
+}
+
+int vdso_sessions_adjust(struct vdso_follower *f, uint32_t session, const struct vdso_adjustment *adjustment)
+{
+	struct vdso_source source;
+	struct vdso_page page;
+	int err = vdso_sessions_write(f, session, &page);
+
+	vdso_source_init(&source);
+	if (err == 0) {
+		err = vdso_adjust(&page, &source, adjustment);
+		vdso_page_close(&page);
+	}
+	vdso_source_deinit(&source);
+	/* A keeper's page is nobody else's to write, and its time not to be set. */
+	return err == -EOPNOTSUPP || err == -EBUSY ? -EPERM : err == -ERANGE ? -EINVAL : err;
+}
+
+int vdso_sessions_now(const struct vdso_follower *f, uint32_t session, struct vdso_adjusted *ret)
+{
+	struct vdso_clock_record record;
+	struct vdso_source source;
+	uint64_t version;
+	int err;
+
+	if (!vdso_sessions_look(f, session, &record, &version))
+		return -ENODATA;
+	vdso_source_init(&source);
+	err = vdso_adjust_look(&record, &source, ret);
+	vdso_source_deinit(&source);
+	return err;
 }
 
 void vdso_sessions_renew(struct vdso_follower *f)

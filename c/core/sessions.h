@@ -2,6 +2,7 @@
 #ifndef VDSO_CORE_SESSIONS_H
 #define VDSO_CORE_SESSIONS_H
 
+#include "adjust.h"
 #include "clock.h"
 #include "follower.h"
 #include "page.h"
@@ -32,6 +33,10 @@ bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, 
 
 /* The session's page, for writing: to be closed soon. 0 or a negative errno; -EBUSY: it is a keeper's, or no end of another's. */
 int vdso_sessions_write(struct vdso_follower *follower, uint32_t session, struct vdso_page *ret);
+
+/* The same as functions of adjust.h, of the session; a clock that is not to be adjusted is -EPERM, and a time that none has -EINVAL. */
+int vdso_sessions_adjust(struct vdso_follower *follower, uint32_t session, const struct vdso_adjustment *adjustment);
+int vdso_sessions_now(const struct vdso_follower *follower, uint32_t session, struct vdso_adjusted *ret);
 
 /* Lines that are so old that they must be renewed, in all of the sessions: every VDSO_RENEW_S. */
 void vdso_sessions_renew(struct vdso_follower *follower);

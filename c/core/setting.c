@@ -2,39 +2,21 @@
 
 #include <errno.h>
 #include <linux/audit.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/timex.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "adjust.h"
 #include "argument.h"
+#include "filter.h"
 #include "notification.h"
 #include "sessions.h"
 #include "transform.h"
+#include "tuning.h"
 
 #define X32_BIT 0x40000000
 #define USEC_PER_SEC 1000000
-#define PARTS_PER_MILLION 1e6
-
-/* The kernel's own bounds (kernel/time/timekeeping.c, ntp.c; USER_HZ is 100). */
-#define SETTABLE_END (INT64_C(9223372036) - INT64_C(30) * 365 * 86400)
-#define TICK_MIN 9000
-#define TICK_MAX 11000
-#define TICK_USUAL 10000
-#define FREQUENCY_MAX (INT64_C(500) << 16)
-#define TOLERANCE (INT64_C(500) << 16)
-#define ERROR_UNKNOWN 16000000
-#define ZONE_MAX (15 * 60)
-
-#ifndef ADJ_ADJTIME
-#define ADJ_ADJTIME 0x8000
-#endif
-#ifndef ADJ_OFFSET_READONLY
-#define ADJ_OFFSET_READONLY 0x2000
-#endif
+#define ZONE_MAX (15 * 60) /* minutes, as in the kernel (kernel/time/time.c) */
 
 enum call { NONE, CLOCK_SETTIME, SETTIMEOFDAY, STIME, ADJTIMEX, CLOCK_ADJTIME };
 
@@ -86,56 +68,21 @@ bool vdso_setting_is(const struct seccomp_data *data)
 	return call_of(data, &layout) != NONE;
 }
 
-/* ---- adjustments ---- */
-
-static int adjust(struct vdso_follower *f, uint32_t session, const struct vdso_adjustment *adjustment)
-{
-	struct vdso_source source;
-	struct vdso_page page;
-	int err = vdso_sessions_write(f, session, &page);
-
-	vdso_source_init(&source);
-	if (err == 0) {
-		err = vdso_adjust(&page, &source, adjustment);
-		vdso_page_close(&page);
-	}
-	vdso_source_deinit(&source);
-	/* A keeper's page is nobody else's to write, and its time not to be set. */
-	return err == -EOPNOTSUPP || err == -EBUSY ? -EPERM : err == -ERANGE ? -EINVAL : err;
-}
+/* In the place of a session: the program reads the host's clock, which is not to be set, and nor is one that it does not read. */
+#define NO_SESSION UINT32_MAX
 
 static int set(struct vdso_follower *f, uint32_t session, int64_t sec, int64_t nsec)
 {
 	struct vdso_adjustment adjustment = {.time = VDSO_TIME_AT, .by = {.sec = sec, .nsec = (uint64_t)nsec}};
-
-	if (sec < 0 || sec >= SETTABLE_END || nsec < 0 || nsec >= (int64_t)VDSO_NSEC_PER_SEC)
-		return -EINVAL;
-	return adjust(f, session, &adjustment);
-}
-
-static int shift(struct vdso_follower *f, uint32_t session, int64_t sec, int64_t nsec)
-{
-	struct vdso_adjustment adjustment = {
-		.time = VDSO_TIME_SHIFT,
-		.by = vdso_time_add((struct vdso_time){0}, sec, nsec),
-	};
-
-	return adjust(f, session, &adjustment);
-}
-
-/* What the session says now, for programs that are told with an answer. */
-static int look(struct vdso_follower *f, uint32_t session, struct vdso_adjusted *ret)
-{
-	struct vdso_clock_record record;
-	struct vdso_source source;
-	uint64_t version;
 	int err;
 
-	if (!vdso_sessions_look(f, session, &record, &version))
-		return -ENODATA;
-	vdso_source_init(&source);
-	err = vdso_adjust_look(&record, &source, ret);
-	vdso_source_deinit(&source);
+	if (!vdso_tuning_settable(sec) || nsec < 0 || nsec >= (int64_t)VDSO_NSEC_PER_SEC)
+		return -EINVAL;
+	if (session == NO_SESSION)
+		return -EPERM;
+	err = vdso_sessions_adjust(f, session, &adjustment);
+	if (err == 0)
+		vdso_tuning_set(f, session);
 	return err;
 }
 
@@ -186,119 +133,16 @@ static void narrow(const struct timex *from, struct narrow_timex *to)
 	};
 }
 
-static struct vdso_discipline *discipline_of(struct vdso_follower *f, uint32_t session)
+/* The host's, which may be read. Never with what the program says is to be set. */
+static int read_host(struct timex *t)
 {
-	struct vdso_discipline *d = &f->shared->session[session].discipline;
+	int state;
 
-	if (d->tick == 0) /* as a kernel begins, whom nobody has disciplined */
-		*d = (struct vdso_discipline){
-			.tick = TICK_USUAL, .status = STA_UNSYNC, .maxerror = ERROR_UNKNOWN, .esterror = ERROR_UNKNOWN, .constant = 2};
-	return d;
-}
-
-static double pace(const struct vdso_discipline *d)
-{
-	return (double)d->tick / TICK_USUAL * (1 + (double)d->freq / 65536 / PARTS_PER_MILLION);
-}
-
-/* A frequency or a tick is a rate, on top of the session's own. */
-static int change_pace(struct vdso_follower *f, uint32_t session, double before, double after)
-{
-	struct vdso_adjustment adjustment = {.how = VDSO_RATE_SET};
-	struct vdso_adjusted now;
-	int err = look(f, session, &now);
-
-	if (err != 0 || before == after)
-		return err;
-	adjustment.rate = (uint64_t)((double)now.rate / before * after + 0.5);
-	if (now.rate == 0) /* frozen: it is not a daemon's to let it go on */
-		return 0;
-	return adjust(f, session, &adjustment);
-}
-
-static int discipline(struct vdso_follower *f, uint32_t session, struct timex *t)
-{
-	struct vdso_discipline *d = discipline_of(f, session), next = *d;
-	bool nano = (t->modes & ADJ_NANO) != 0 || ((t->modes & ADJ_MICRO) == 0 && (d->status & STA_NANO) != 0);
-	int64_t unit = nano ? 1 : 1000;
-	int err = 0;
-
-	if ((t->modes & ADJ_ADJTIME) != 0) {
-		if ((t->modes & ADJ_OFFSET_SINGLESHOT & ~ADJ_ADJTIME) == 0)
-			return -EINVAL;
-		/* A host slews by it; here it is done at once, and nothing is left of it. */
-		if ((t->modes & ADJ_OFFSET_READONLY) == 0)
-			err = shift(f, session, t->offset / USEC_PER_SEC, t->offset % USEC_PER_SEC * 1000);
-		t->offset = 0;
-		return err;
-	}
-	if ((t->modes & ADJ_TICK) != 0 && (t->tick < TICK_MIN || t->tick > TICK_MAX))
-		return -EINVAL;
-	if ((t->modes & ADJ_SETOFFSET) != 0) {
-		bool fine = (t->modes & ADJ_NANO) != 0;
-
-		if (t->time.tv_usec < 0 || t->time.tv_usec >= (fine ? (int64_t)VDSO_NSEC_PER_SEC : USEC_PER_SEC))
-			return -EINVAL;
-		err = shift(f, session, t->time.tv_sec, t->time.tv_usec * (fine ? 1 : 1000));
-	}
-	if (err == 0 && (t->modes & ADJ_OFFSET) != 0) {
-		int status = (t->modes & ADJ_STATUS) != 0 ? t->status : d->status;
-		int64_t most = INT64_C(500000000) / unit;
-		int64_t by = t->offset > most ? most : t->offset < -most ? -most : t->offset;
-
-		if ((status & STA_PLL) != 0)
-			err = shift(f, session, 0, by * unit);
-	}
-	if ((t->modes & ADJ_STATUS) != 0)
-		next.status = (t->status & ~STA_RONLY) | (next.status & STA_RONLY);
-	if ((t->modes & ADJ_NANO) != 0)
-		next.status |= STA_NANO;
-	if ((t->modes & ADJ_MICRO) != 0)
-		next.status &= ~STA_NANO;
-	if ((t->modes & ADJ_FREQUENCY) != 0)
-		next.freq = t->freq > FREQUENCY_MAX ? FREQUENCY_MAX : t->freq < -FREQUENCY_MAX ? -FREQUENCY_MAX : t->freq;
-	if ((t->modes & ADJ_TICK) != 0)
-		next.tick = t->tick;
-	if ((t->modes & ADJ_MAXERROR) != 0)
-		next.maxerror = t->maxerror;
-	if ((t->modes & ADJ_ESTERROR) != 0)
-		next.esterror = t->esterror;
-	if ((t->modes & ADJ_TIMECONST) != 0)
-		next.constant = t->constant;
-	if ((t->modes & ADJ_TAI) != 0)
-		next.tai = (int32_t)t->constant;
-	if (err == 0)
-		err = change_pace(f, session, pace(d), pace(&next));
-	if (err == 0)
-		*d = next;
-	return err;
-}
-
-/* The answer, and the state that the call returns. */
-static int report(struct vdso_follower *f, uint32_t session, struct timex *t)
-{
-	const struct vdso_discipline *d = discipline_of(f, session);
-	struct vdso_adjusted now;
-	int err = look(f, session, &now);
-
-	if (err != 0)
-		return err;
-	if ((t->modes & ADJ_ADJTIME) == 0)
-		t->offset = 0;
-	t->freq = d->freq;
-	t->maxerror = d->maxerror;
-	t->esterror = d->esterror;
-	t->status = d->status;
-	t->constant = d->constant;
-	t->precision = 1;
-	t->tolerance = TOLERANCE;
-	t->tick = d->tick;
-	t->tai = d->tai;
-	t->ppsfreq = t->jitter = t->stabil = t->jitcnt = t->calcnt = t->errcnt = t->stbcnt = 0;
-	t->shift = 0;
-	t->time.tv_sec = now.now.sec;
-	t->time.tv_usec = (suseconds_t)((d->status & STA_NANO) != 0 ? now.now.nsec : now.now.nsec / 1000);
-	return (d->status & (STA_UNSYNC | STA_CLOCKERR)) != 0 ? TIME_ERROR : TIME_OK;
+	if (t->modes != 0 && t->modes != ADJ_OFFSET_SS_READ)
+		return -EPERM;
+	*t = (struct timex){.modes = t->modes == 0 ? 0 : ADJ_OFFSET_SS_READ};
+	state = adjtimex(t);
+	return state < 0 ? -errno : state;
 }
 
 static int64_t adjtimex_call(struct vdso_follower *f, uint32_t session, struct vdso_argument *memory, uint64_t at,
@@ -314,10 +158,7 @@ static int64_t adjtimex_call(struct vdso_follower *f, uint32_t session, struct v
 		return err;
 	if (layout == NARROW)
 		widen(&small, &t);
-	err = t.modes != 0 ? discipline(f, session, &t) : 0;
-	if (err != 0)
-		return err;
-	state = report(f, session, &t);
+	state = session == NO_SESSION ? read_host(&t) : vdso_tuning_adjust(f, session, &t);
 	if (state < 0)
 		return state;
 	if (layout == NARROW)
@@ -357,6 +198,8 @@ static int set_timeofday(struct vdso_follower *f, uint32_t session, struct vdso_
 	if (zone[0] < -ZONE_MAX || zone[0] > ZONE_MAX)
 		return -EINVAL;
 	/* The kernel's time zone is the host's, and nothing that a session has. */
+	if (args[0] == 0 && session == NO_SESSION)
+		return -EPERM;
 	return args[0] != 0 ? set(f, session, time[0], time[1] * 1000) : 0;
 }
 
@@ -406,6 +249,19 @@ static int64_t carry_out(struct vdso_follower *f, uint32_t session, struct vdso_
 	}
 }
 
+/*
+ * The session whose clock the task's program reads. One that was left on the host's (--no-follow, a tracer's) would set a clock
+ * that it does not see. 32-bit programs of a session that is followed do: what they start sees it.
+ */
+static uint32_t session_of(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	bool foreign = n->data.arch == AUDIT_ARCH_I386 && (f->filter & VDSO_FILTER_EXEC) != 0;
+
+	if (!foreign && !vdso_sessions_swapped(f, (pid_t)n->pid))
+		return NO_SESSION;
+	return vdso_sessions_of(f, (pid_t)n->pid);
+}
+
 void vdso_setting_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	struct vdso_argument memory;
@@ -414,7 +270,7 @@ void vdso_setting_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	if (ret == 0) {
 		/* Whose memory it is is certain once it is open and the task still waits. */
 		if (vdso_notification_waits(f->listener, n->id))
-			ret = carry_out(f, vdso_sessions_of(f, (pid_t)n->pid), &memory, &n->data);
+			ret = carry_out(f, session_of(f, n), &memory, &n->data);
 		vdso_argument_close(&memory);
 	} else {
 		vdso_follower_warn_closed(f, (pid_t)n->pid, (int)ret);

@@ -204,6 +204,32 @@ def test_the_real_time_clock_is_not_set(way: Way, programs: Programs) -> None:
         assert said(done.stdout, "other") == said(plain.stdout, "other") == {errno.ENOTTY}
 
 
+LEFT = """
+import json, subprocess, sys, time
+more = {"env": {"LC_ALL": "C", "PATH": sys.argv[3]}, "capture_output": True, "text": True}
+before = time.time()
+date = subprocess.run(["date", "-u", "-s", sys.argv[1]], **more)
+asked = '{"modes": 0}\\n{"modes": 16, "status": 64}\\n'
+tuned = subprocess.run(["python3", sys.argv[2]], **more, input=asked)
+passed = time.time() - before
+print(json.dumps([date.returncode, date.stderr, passed, *map(json.loads, tuned.stdout.splitlines())]))
+"""
+
+
+def test_a_program_that_was_left_sets_no_clock(way: Way, programs: Programs) -> None:
+    """It reads the host's, which is not to be set, and not the session's."""
+    words = ["python3", "-c", LEFT, THEN, programs.script("adjtimex.py"), os.environ["PATH"]]
+    done = without_time(way).run(*words, options=["--no-follow"])
+    assert (done.returncode, done.stderr) == (0, "")
+    status, said, passed, reading, setting = json.loads(done.stdout)
+    assert status == 1
+    assert "Operation not permitted" in said
+    assert 0 <= passed < 20, "the session's was not set"
+    assert reading["ret"] >= 0
+    assert abs(reading["sec"] - time.time()) < 20
+    assert (setting["ret"], setting["errno"]) == (-1, errno.EPERM)
+
+
 def test_joined_programs_see_it(privileged: Way, start: Start) -> None:
     name = f"set-{os.getpid()}"
     reader = start(
