@@ -18,17 +18,19 @@ static const char *const names[VDSO_FN_COUNT] = {
 
 static PyObject *image_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *keywords[] = {"image_fd", "clock_fd", "flags", NULL};
+	static char *keywords[] = {"image_fd", "clock_fd", "flags", "counts_fd", NULL};
 	unsigned long long flags = 0;
-	int image_fd, clock_fd, error;
+	int image_fd, clock_fd, counts_fd = -1, error;
 	struct image *self;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ii|K:LocalImage", keywords, &image_fd, &clock_fd, &flags))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ii|Ki:LocalImage", keywords, &image_fd, &clock_fd, &flags, &counts_fd))
 		return NULL;
 	self = (struct image *)type->tp_alloc(type, 0);
 	if (self == NULL)
 		return NULL;
 	error = vdso_local_map(image_fd, clock_fd, flags, &self->local);
+	if (error == 0 && counts_fd >= 0)
+		error = vdso_local_count(&self->local, counts_fd);
 	if (error != 0) {
 		Py_DECREF(self);
 		return vdso_raise_errno(error);
@@ -103,7 +105,7 @@ static PyGetSetDef image_getset[] = {
 };
 
 static PyType_Slot image_slots[] = {
-	{Py_tp_doc, "LocalImage(image_fd, clock_fd, flags=0)\n--\n\n"
+	{Py_tp_doc, "LocalImage(image_fd, clock_fd, flags=0, counts_fd=-1)\n--\n\n"
 		    "The clock image, mapped here beside the kernel's vDSO and reading that clock page. Raises OSError."},
 	{Py_tp_new, image_new},
 	{Py_tp_dealloc, image_dealloc},

@@ -38,7 +38,7 @@ static char **as_vector(PyObject *words, PyObject **hold)
 }
 
 PyDoc_STRVAR(launch_doc,
-	     "launch(follower, image_fd, clock_fd, filter, life_fd, counter, strict, command, /)\n--\n\n"
+	     "launch(follower, image_fd, clock_fd, filter, life_fd, counts_fd, counter, strict, command, /)\n--\n\n"
 	     "With command None: (0, step, 0) once the caller may exec, and its next exec is swapped.\n"
 	     "With a list of words: runs it, waits, and gives (0, step, wait status).\n"
 	     "Else (errno, step, 0), with step one of LAUNCH_START, LAUNCH_FILTER, LAUNCH_HOLD.");
@@ -50,8 +50,8 @@ static PyObject *launch(PyObject *Py_UNUSED(module), PyObject *args)
 	PyObject *follower = NULL, *command = NULL, *hold = NULL;
 	int counter, strict, status = 0, error;
 
-	if (!PyArg_ParseTuple(args, "O&iiIippO:launch", PyUnicode_FSConverter, &follower, &l.image_fd, &l.clock_fd,
-			      &l.filter, &l.life_fd, &counter, &strict, &command))
+	if (!PyArg_ParseTuple(args, "O&iiIiippO:launch", PyUnicode_FSConverter, &follower, &l.image_fd, &l.clock_fd,
+			      &l.filter, &l.life_fd, &l.counts_fd, &counter, &strict, &command))
 		return NULL;
 	if (command != Py_None && (l.command = as_vector(command, &hold)) == NULL) {
 		Py_DECREF(follower);
@@ -158,6 +158,7 @@ int vdso_add_launch(PyObject *module)
 	    PyModule_AddIntConstant(module, "FILTER_DEADLINES", VDSO_FILTER_DEADLINES) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_ALL", VDSO_FILTER_ALL) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_READS", VDSO_FILTER_READS) != 0 ||
+	    PyModule_AddIntConstant(module, "FILTER_EXITS", VDSO_FILTER_EXITS) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_LAST", VDSO_FILTER_LAST) != 0 ||
 	    PyModule_AddIntConstant(module, "FILTER_NONE", VDSO_FILTER_NONE) != 0 ||
 	    PyModule_AddIntConstant(module, "LAUNCH_START", VDSO_LAUNCH_START) != 0 ||

@@ -15,12 +15,14 @@ static int (*const rooms[])(PyObject *module) = {
 	vdso_add_publisher,
 	vdso_add_draft,
 	vdso_add_clockpage,
+	vdso_add_counts,
 	vdso_add_image,
 	vdso_add_launch,
 	vdso_add_membership,
 	vdso_add_observe,
 	vdso_add_routes,
 	vdso_add_vvar,
+	vdso_add_tracepoint,
 	vdso_add_travel,
 };
 

@@ -14,6 +14,7 @@
 int vdso_add_clock(PyObject *module);
 int vdso_add_clockpage(PyObject *module);
 int vdso_add_constants(PyObject *module);
+int vdso_add_counts(PyObject *module);
 int vdso_add_draft(PyObject *module);
 int vdso_add_file(PyObject *module);
 int vdso_add_image(PyObject *module);
@@ -30,6 +31,7 @@ int vdso_add_record(PyObject *module);
 int vdso_add_routes(PyObject *module);
 int vdso_add_vvar(PyObject *module);
 int vdso_add_snapshot(PyObject *module);
+int vdso_add_tracepoint(PyObject *module);
 int vdso_add_travel(PyObject *module);
 
 /* error.c: raise a class of vdso.errors, made from the arguments by Py_BuildValue's format. All return NULL. */

@@ -18,6 +18,7 @@
 
 #include "attempt.h"
 #include "clock.h"
+#include "counting.h"
 #include "inject.h"
 #include "jumps.h"
 #include "memory.h"
@@ -34,7 +35,8 @@
 static const char *const steps[] = {
 	[VDSO_STEP_REGION] = "mmap",     [VDSO_STEP_SOCKET] = "socket", [VDSO_STEP_CONNECT] = "connect",
 	[VDSO_STEP_RECEIVE] = "recvmsg", [VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",
-	[VDSO_STEP_DETOURS] = "mmap",    [VDSO_STEP_SEAL] = "mprotect",
+	[VDSO_STEP_DETOURS] = "mmap",    [VDSO_STEP_SEAL] = "mprotect", [VDSO_STEP_PRIVATE] = "mmap",
+	[VDSO_STEP_COUNTS] = "mmap",
 };
 
 const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
@@ -144,16 +146,17 @@ static bool shows_change(struct vdso_attempt *a, uint64_t region)
 static void choose_region(struct vdso_attempt *a)
 {
 	struct vdso_attachment there;
-	struct stat clock;
+	struct stat clock, image;
 
 	a->region = 0;
 	a->fresh = a->has_clock = false;
-	if (fstat(a->order->clock_fd, &clock) != 0)
-		clock.st_ino = 0;
+	if (fstat(a->order->clock_fd, &clock) != 0 || fstat(a->order->image_fd, &image) != 0)
+		clock.st_ino = image.st_ino = 0;
 	for (uint32_t i = 0; i < a->space.regions && !a->has_clock; i++) {
 		const struct vdso_region *region = &a->space.region[i];
 
-		if (!region->attached || !vdso_jumps_read(a, region->at, &there))
+		if (!region->attached || !vdso_jumps_read(a, region->at, &there) || region->image_inode != image.st_ino ||
+		    region->image_device != image.st_dev)
 			continue;
 		a->has_clock = region->inode == clock.st_ino && region->device == clock.st_dev;
 		if (a->has_clock || shows_change(a, region->at))
@@ -162,6 +165,9 @@ static void choose_region(struct vdso_attempt *a)
 	if (a->region == 0) {
 		a->fresh = true;
 		a->region = a->space.room;
+	} else if (a->order->counts_fd >= 0 && vdso_memory_read(a->mem, &a->counts, sizeof(a->counts),
+								a->region + VDSO_CLOCK_BYTES + VDSO_PROCESS_COUNTS) != 0) {
+		a->counts = 0;
 	}
 }
 
@@ -197,6 +203,8 @@ static struct vdso_inject prepare(struct vdso_attempt *a)
 		.original = a->kernel.image + tail,
 		.image_fd = a->order->image_fd,
 		.clock_fd = a->order->clock_fd,
+		.counts_fd = a->order->counts_fd,
+		.counts_at = a->counts,
 		.until_ns = a->threads.since_ns + STAND_NS,
 	};
 }
@@ -301,6 +309,7 @@ static int inject(struct vdso_attempt *a)
 	struct vdso_inject inject = prepare(a);
 	int error = vdso_inject(&inject);
 
+	a->counts = inject.counts_at;
 	switch (error) {
 	case 0:
 		return 0;
@@ -319,11 +328,23 @@ static int inject(struct vdso_attempt *a)
 	return vdso_attempt_answer(a, VDSO_ATTACH_FAILED, inject.error, 0);
 }
 
+/* What was counted there before, by whoever, counts for nothing now. */
+static int begin_counting(struct vdso_attempt *a)
+{
+	const struct vdso_count_private none = {0};
+
+	if (pread(a->order->counts_fd, &a->counting, sizeof(a->counting), offsetof(struct vdso_counts, how)) != sizeof(a->counting))
+		return vdso_attempt_answer(a, VDSO_ATTACH_FAILED, -EIO, 0);
+	return vdso_jumps_write_at(a, &none, sizeof(none), a->region - VDSO_COUNT_PRIVATE_BYTES);
+}
+
 static int change(struct vdso_attempt *a)
 {
 	if (a->order->detach)
 		return vdso_jumps_write(a, false) != 0 ? -1 : tidy(a);
 	if (!a->has_clock && inject(a) != 0)
+		return -1;
+	if (a->order->counts_fd >= 0 && begin_counting(a) != 0)
 		return -1;
 	if (vdso_jumps_write_region(a) != 0)
 		return -1;

@@ -49,7 +49,9 @@ struct vdso_attach {
 	pid_t pid;
 	bool detach;     /* the descriptors are then not looked at */
 	int clock_fd;    /* a clock page, opened for reading */
-	int image_fd;    /* vdso-clock.so */
+	int image_fd;    /* vdso-clock.so, or vdso-count.so */
+	int counts_fd;   /* for the latter: where it counts (count.h); -1 */
+	uint32_t program; /* and the program's cell there */
 	uint64_t flags;  /* VDSO_PROCESS_* */
 	uint64_t timeout_ns; /* for how long it is tried again while the process cannot be stopped; 0: once */
 };

@@ -2,7 +2,7 @@
  * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
  * of NAME=VALUE, as in struct vdso_attach_report.
  *
- *   vdso-attach attach PID --clock FD --image FD [--flags N] [--timeout-ms N] [--go FD]
+ *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--flags N] [--timeout-ms N] [--go FD]
  *   vdso-attach detach PID [--timeout-ms N] [--go FD]
  *
  * --go: begin when a byte comes there. A process that has itself attached names the program as its tracer before.
@@ -27,7 +27,7 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1};
+	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1};
 	struct vdso_attach_report report;
 	int go = -1;
 	char byte;
@@ -43,6 +43,10 @@ int main(int argc, char **argv)
 			order.clock_fd = (int)number;
 		else if (strcmp(argv[i], "--image") == 0)
 			order.image_fd = (int)number;
+		else if (strcmp(argv[i], "--counts") == 0)
+			order.counts_fd = (int)number;
+		else if (strcmp(argv[i], "--program") == 0)
+			order.program = (uint32_t)number;
 		else if (strcmp(argv[i], "--flags") == 0)
 			order.flags = number;
 		else if (strcmp(argv[i], "--timeout-ms") == 0)

@@ -32,6 +32,8 @@ struct vdso_attempt {
 	uint64_t region; /* ours, in it */
 	bool has_clock;  /* its clock page is the one that is wanted */
 	bool fresh;      /* nothing is mapped there yet */
+	uint64_t counts; /* where its calls are counted; 0: nowhere */
+	uint32_t counting; /* VDSO_COUNT_* */
 	uint8_t detours[VDSO_PAGE_BYTES]; /* what the detours page is to hold */
 	struct vdso_detour detour[VDSO_ATTACHED_FUNCTIONS];
 	struct vdso_annex annex; /* of our image */

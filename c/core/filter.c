@@ -281,6 +281,8 @@ static void build(struct program *p, unsigned flags)
 	answer_if(p, NR64_EXECVEAT, notify);
 	for (size_t i = 0; i < sizeof(clock_setters_64) / sizeof(clock_setters_64[0]); i++)
 		answer_if(p, clock_setters_64[i], set);
+	if (flags & VDSO_FILTER_EXITS)
+		answer_if(p, SYS_exit_group, SECCOMP_RET_USER_NOTIF);
 	if (flags & VDSO_FILTER_READS)
 		reading_rules(p, (flags & VDSO_FILTER_ALL) != 0);
 	if (flags & VDSO_FILTER_DEADLINES)

@@ -13,8 +13,9 @@
 #define VDSO_FILTER_LAST 4u      /* a listener for its hang-up alone: when the last program under the filter is gone */
 #define VDSO_FILTER_ALL 16u      /* with DEADLINES: those on MONOTONIC and BOOTTIME too, which the session moves */
 #define VDSO_FILTER_READS 32u    /* notify reading a clock that the session moves, by a system call of the program's own */
+#define VDSO_FILTER_EXITS 64u    /* notify that a program ends */
 #define VDSO_FILTER_NONE 8u      /* no filter at all: where seccomp is refused */
-#define VDSO_FILTER_LISTENS (VDSO_FILTER_EXEC | VDSO_FILTER_DEADLINES | VDSO_FILTER_LAST | VDSO_FILTER_READS) /* each needs a listener */
+#define VDSO_FILTER_LISTENS (VDSO_FILTER_EXEC | VDSO_FILTER_DEADLINES | VDSO_FILTER_LAST | VDSO_FILTER_READS | VDSO_FILTER_EXITS) /* each needs a listener */
 
 /* Without CAP_SYS_ADMIN a filter needs it, and setuid programs lose their privilege. */
 bool vdso_filter_wants_no_new_privs(void);

@@ -18,9 +18,11 @@
 #include <unistd.h>
 
 #include "adjust.h"
+#include "counting.h"
 #include "deadline.h"
 #include "filter.h"
 #include "guard.h"
+#include "leaving.h"
 #include "notification.h"
 #include "procfs.h"
 #include "question.h"
@@ -62,6 +64,13 @@ bool vdso_follower_first_time(struct vdso_follower *f, int32_t program, int32_t 
 	return true;
 }
 
+const char *vdso_follower_fate(const struct vdso_follower *f, bool strict)
+{
+	if (strict)
+		return "is not started, its vDSO could not be swapped";
+	return f->counts != NULL ? "is not counted" : "runs on the host's clock";
+}
+
 void vdso_follower_warn_closed(struct vdso_follower *f, pid_t tid, int error)
 {
 	pid_t program = vdso_procfs_number(tid, "Tgid:");
@@ -97,8 +106,8 @@ int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
  * command's has to do. */
 static void warn_ended(struct vdso_follower *f, pid_t tid)
 {
-	vdso_warn(f->shared->command, "a program (pid %d) has ended, and may have run on the host's clock: %s", (int)tid,
-		  strerror(EOWNERDEAD));
+	vdso_warn(f->shared->command, "a program (pid %d) has ended, and may %s: %s", (int)tid,
+		  f->counts != NULL ? "not have been counted" : "have run on the host's clock", strerror(EOWNERDEAD));
 }
 
 /* Whether ptrace was refused because somebody else is tracing it. */
@@ -112,10 +121,12 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, bool strict, int err
 			return;
 		vdso_procfs_name(tracer, name, sizeof(name));
 		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
-			  strict ? "is not started: it could only run on the host's clock" : "keeps the host's clock");
+			  strict              ? "is not started: it could only run on the host's clock" :
+			  f->counts != NULL ? "is not counted" :
+						"keeps the host's clock");
 	} else if (error != -ESRCH && vdso_follower_first_time(f, 0, ABOUT_PTRACE)) {
 		vdso_warn(tid, "programs cannot be traced here (%s) and %s; in a container try --cap-add SYS_PTRACE", strerror(-error),
-			  strict ? "are not started" : "run on the host's clock");
+			  strict ? "are not started" : f->counts != NULL ? "are not counted" : "run on the host's clock");
 	}
 }
 
@@ -172,7 +183,7 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 	if (task == NULL)
 		task = vdso_task_take(f->shared);
 	if (task == NULL) { /* more execs at once than we can hold */
-		vdso_warn_host_clock(tid, vdso_sessions_strict(f, NULL), -EAGAIN);
+		vdso_warn_unswapped(tid, vdso_follower_fate(f, vdso_sessions_strict(f, NULL)), -EAGAIN);
 		if (vdso_sessions_strict(f, NULL))
 			vdso_notification_answer(f->listener, n->id, 0, -EAGAIN);
 		else
@@ -181,6 +192,7 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 	}
 	if (f->shared->command == 0)
 		f->shared->command = tid;
+	vdso_leaving_note(f, tid);
 	*task = (struct vdso_task){.tid = tid, .id = n->id, .session = vdso_sessions_of(f, tid)};
 	if (vdso_task_sibling_held(f->shared, tid))
 		task->phase = VDSO_TASK_WAITING;
@@ -192,7 +204,8 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 {
 	pid_t former = vdso_tracee_former(tid);
 	struct vdso_task *task = vdso_task_find(f->shared, former);
-	struct vdso_swap swap = {.landing = f->landing, .image_fd = -1, .clock_fd = -1, .strict = vdso_sessions_strict(f, task)};
+	struct vdso_swap swap = {
+		.landing = f->landing, .image_fd = -1, .clock_fd = -1, .counts = -1, .strict = vdso_sessions_strict(f, task)};
 	char name[32];
 	int error = 0;
 
@@ -218,6 +231,8 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		swap.image_fd = f->image_fd;
 		swap.clock_fd = f->clock_fd[0];
 		swap.flags = vdso_sessions_flags(f, tid, 0);
+		if (f->counts != NULL)
+			swap.counts = f->counts_fd | (int64_t)vdso_question_program(f, tid) << 20;
 	}
 
 	switch (vdso_tracee_order(tid, &f->area, &swap, &error)) {
@@ -232,12 +247,13 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 		if (vdso_follower_first_time(f, 0, ABOUT_FOREIGN)) {
 			vdso_procfs_name(tid, name, sizeof(name));
 			vdso_warn(tid, "%s is a 32-bit program and %s", name,
-				  swap.strict ? "is not started: it could only run on the host's clock" :
-					      "keeps the host's clock; 64-bit programs that it starts do not");
+				  swap.strict         ? "is not started: it could only run on the host's clock" :
+				  f->counts != NULL ? "is not counted; 64-bit programs that it starts are" :
+						      "keeps the host's clock; 64-bit programs that it starts do not");
 		}
 		break;
 	case VDSO_SWAP_REFUSED:
-		vdso_warn_host_clock(tid, swap.strict, error);
+		vdso_warn_unswapped(tid, vdso_follower_fate(f, swap.strict), error);
 		break;
 	}
 	task->phase = VDSO_TASK_NONE;
@@ -266,7 +282,7 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
 	if (task != NULL && task->phase == VDSO_TASK_LATE && !vdso_sessions_swapped(f, tid)) {
-		vdso_warn_host_clock(tid, vdso_sessions_strict(f, task), -EOWNERDEAD);
+		vdso_warn_unswapped(tid, vdso_follower_fate(f, vdso_sessions_strict(f, task)), -EOWNERDEAD);
 		if (vdso_sessions_strict(f, task))
 			kill(tid, SIGKILL);
 	}
@@ -340,6 +356,8 @@ static void dispatch(struct vdso_follower *f)
 		vdso_setting_answer(f, n);
 	else if (vdso_reading_is(&n->data))
 		vdso_reading_answer(f, n);
+	else if (vdso_leaving_is(&n->data))
+		vdso_leaving_answer(f, n);
 	else if (vdso_deadline_is(&n->data))
 		vdso_turn_answer(f, n);
 	else if (!is_exec(&n->data))
@@ -397,6 +415,8 @@ static void start(struct vdso_follower *f)
 {
 	int error = 0;
 
+	if (f->counts != NULL)
+		f->counts->followed = f->listener >= 0;
 	if (f->direct > 0) {
 		error = vdso_tracee_seize(f->direct);
 		if (error == 0)

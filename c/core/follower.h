@@ -36,6 +36,7 @@ enum vdso_task_phase {
 	VDSO_TASK_TURNED,   /* held on its way back from a call that was not carried out, to be turned to the image's wait */
 	VDSO_TASK_LENT,     /* held, or about to be, to make calls for us (timers.h) */
 	VDSO_TASK_GIVING,   /* it has asked, and may have been given some */
+	VDSO_TASK_COUNTED,  /* the same, for where it counts */
 };
 
 struct vdso_task {
@@ -130,6 +131,8 @@ struct vdso_follower {
 	int control;  /* socket to the command line while it waits for us; -1 */
 	int release;  /* socket to a command that waits to be held before it execs; -1 */
 	int life;     /* held, and nothing more: a keeper sees by its hang-up that we are gone; -1 */
+	int counts_fd; /* where programs count their calls; -1: they do not, and the image is the plain one */
+	struct vdso_counts *counts; /* it */
 	int ended;    /* of the one program that is not followed: the session, and `life`, hang on it; -1 */
 	uint64_t landing;
 	pid_t direct; /* a task to hold from the outset, 0: none */
@@ -159,6 +162,9 @@ bool vdso_follower_first_time(struct vdso_follower *follower, int32_t program, i
 
 /* The same without telling it. */
 bool vdso_follower_is_told(const struct vdso_follower *follower, int32_t program, int32_t about);
+
+/* What comes of a program that cannot be swapped, for a warning. */
+const char *vdso_follower_fate(const struct vdso_follower *follower, bool strict);
 
 /* One line a program, that its memory may not be looked into; any other error of vdso_argument_open() is no news. */
 void vdso_follower_warn_closed(struct vdso_follower *follower, pid_t tid, int error);

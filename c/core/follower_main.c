@@ -1,7 +1,7 @@
 /*
  * vdso-follower: started by `vdso run`, never by hand.
  *
- *   vdso-follower --control FD --image FD --clock FD --filter FLAGS [--life FD] [--counter] [--strict]
+ *   vdso-follower --control FD --image FD --clock FD --filter FLAGS [--life FD] [--counts FD] [--counter] [--strict]
  *                 [--direct PID] [-- COMMAND...]
  *
  * Without a command it leaves its parent at once and follows what the parent becomes. With one it starts it, and its parent
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "count.h"
 #include "descriptor.h"
 #include "filter.h"
 #include "guard.h"
@@ -52,6 +53,8 @@ static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter,
 			f->filter = (unsigned)number;
 		else if (strcmp(argv[i - 1], "--life") == 0)
 			f->life = number;
+		else if (strcmp(argv[i - 1], "--counts") == 0)
+			f->counts_fd = number;
 		else if (strcmp(argv[i - 1], "--direct") == 0)
 			f->direct = number;
 		else
@@ -64,7 +67,7 @@ int main(int argc, char **argv)
 {
 	static struct vdso_follower follower = {
 		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .release = -1,
-		.life = -1, .watch.changed = -1};
+		.life = -1, .counts_fd = -1, .watch.changed = -1};
 	struct vdso_follower *f = &follower;
 	bool counter = false, strict = false;
 	int low;
@@ -92,10 +95,13 @@ int main(int argc, char **argv)
 	fcntl(f->image_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(f->clock_fd[0], F_SETFD, FD_CLOEXEC);
 	fcntl(f->life, F_SETFD, FD_CLOEXEC);
+	fcntl(f->counts_fd, F_SETFD, FD_CLOEXEC);
 
 	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (f->shared == MAP_FAILED || vdso_area_learn(&f->area) != 0 || fstat(f->clock_fd[0], &st) != 0 ||
 	    pread(f->image_fd, &header, sizeof(header), 0) != sizeof(header))
+		return 1;
+	if (f->counts_fd >= 0 && (f->counts = vdso_counts_map(f->counts_fd)) == NULL)
 		return 1;
 	f->landing = header.e_entry;
 	f->shared->session[0] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};

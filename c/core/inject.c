@@ -84,14 +84,14 @@ void vdso_inject_way_back(struct vdso_injection *data, const struct user_regs_st
 	data->eintr_rip = result == VDSO_RESTART_NOHAND || result == VDSO_RESTART_BLOCK ? r->rip : data->rip;
 }
 
-static void fill_scratch(struct vdso_scratch *s, uint64_t at)
+static void fill_scratch(struct vdso_scratch *s, uint64_t at, unsigned descriptors)
 {
 	s->poll_events = 1; /* POLLIN */
 	s->patience_nsec = VDSO_INJ_PATIENCE_NS;
 	s->message_vector = at + offsetof(struct vdso_scratch, vector_at);
 	s->message_vectors = 1;
 	s->message_control = at + offsetof(struct vdso_scratch, control_size);
-	s->message_control_size = CMSG_LEN(2 * sizeof(int));
+	s->message_control_size = CMSG_LEN(descriptors * sizeof(int));
 	s->vector_at = at + offsetof(struct vdso_scratch, byte);
 	s->vector_size = 1;
 }
@@ -199,22 +199,28 @@ static int take_offered(struct vdso_inject *in, struct line *line)
 	return line->fd < 0 ? line->fd : 0;
 }
 
-/* Both descriptors in one message. */
+/* Image and clock page, and the counts. */
+static unsigned descriptors(const struct vdso_inject *in)
+{
+	return in->counts_fd >= 0 ? 3 : 2;
+}
+
+/* All in one message. */
 static int send_descriptors(struct vdso_inject *in, struct line *line)
 {
 	union {
 		struct cmsghdr header;
-		char bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control = {.header = {.cmsg_len = CMSG_LEN(2 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	const int fds[2] = {in->image_fd, in->clock_fd};
+		char bytes[CMSG_SPACE(3 * sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(descriptors(in) * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	const int fds[3] = {in->image_fd, in->clock_fd, in->counts_fd};
 	struct iovec iov = {(char *)"", 1};
 	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(descriptors(in) * sizeof(int))};
 	int error = line->listener >= 0 ? answer_caller(in, line) : take_offered(in, line);
 
 	if (error != 0)
 		return error;
-	memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
+	memcpy(CMSG_DATA(&control.header), fds, descriptors(in) * sizeof(int));
 	return sendmsg(line->fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
@@ -267,7 +273,7 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 		in->error = state;
 		if (vdso_memory_read(in->mem, &in->step, sizeof(in->step), in->region + VDSO_SCRATCH_AT + VDSO_SCR_STEP) != 0)
 			in->step = VDSO_STEP_REGION;
-		if (in->step < VDSO_STEP_REGION || in->step > VDSO_STEP_SEAL) /* memory of the process's, after all */
+		if (in->step < VDSO_STEP_REGION || in->step > VDSO_STEP_COUNTS) /* memory of the process's, after all */
 			in->step = VDSO_STEP_REGION;
 		return VDSO_INJECT_CALL_FAILED;
 	}
@@ -338,7 +344,9 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 
 	data.since_ns = vdso_threads_now_ns();
 	vdso_inject_way_back(&data, &before);
-	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT);
+	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT, descriptors(in));
+	if (in->counts_fd >= 0)
+		data.counts = in->counts_at != 0 ? in->counts_at : VDSO_COUNTS_ANYWHERE;
 	/* A leader that has ended before its threads has no descriptors left to be asked for. */
 	if (!has_getfd(in) || vdso_procfs_state(in->threads->pid) == 'Z')
 		in->error = listen_to(&line, &data.scratch);
@@ -377,5 +385,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	outcome = put_back(in, thread, &before, data.mask, state);
 	if (in->is_back)
 		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);
-	return outcome;
+	if (outcome == VDSO_INJECT_DONE && in->counts_fd >= 0)
+		in->error = vdso_memory_read(in->mem, &in->counts_at, sizeof(in->counts_at),
+					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_COUNTS);
+	return in->error != 0 && outcome == VDSO_INJECT_DONE ? VDSO_INJECT_FAILED : outcome;
 }

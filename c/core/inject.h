@@ -22,6 +22,8 @@ struct vdso_inject {
 	const uint8_t *original; /* what they are to be afterwards */
 	int image_fd;
 	int clock_fd;
+	int counts_fd;      /* -1: nothing is counted */
+	uint64_t counts_at; /* 0: anywhere. -> where the counts are mapped */
 	uint64_t until_ns; /* by when it has to be done */
 	pid_t tid;         /* -> the thread that ran it */
 	bool is_back;      /* -> and stands where it stood before */

@@ -8,12 +8,14 @@
  * what it mapped and goes back by itself. No jump leads to the region before that.
  */
 #include "attachment.h"
+#include "counting.h"
 
 #define NR_close 3
 #define NR_mmap 9
 #define NR_mprotect 10
 #define NR_munmap 11
 #define NR_rt_sigprocmask 14
+#define NR_madvise 28
 #define NR_socket 41
 #define NR_connect 42
 #define NR_recvmsg 47
@@ -132,7 +134,11 @@ vdso_injected:
 	testl %eax, %eax
 	js .Lclose
 	movl $-71, %r13d /* EPROTO: the descriptors did not come with it */
-	cmpq $24, VDSO_SCR_CONTROL(%r15)
+	movl $24, %eax
+	cmpq $0, DATA(VDSO_INJ_COUNTS)
+	je 8f
+	movl $28, %eax
+8:	cmpq %rax, VDSO_SCR_CONTROL(%r15)
 	jne .Lclose
 	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
 	movl VDSO_SCR_CONTROL + 20(%r15), %ebp
@@ -188,7 +194,57 @@ vdso_injected:
 	testl %eax, %eax
 	jnz .Lclose
 
-2:	movl $VDSO_INJ_DONE, %r13d
+2:	cmpq $0, DATA(VDSO_INJ_COUNTS)
+	je .Ldone
+	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
+	movq DATA(VDSO_INJ_COUNTS), %rdi
+	cmpq $VDSO_COUNTS_ANYWHERE, %rdi
+	jne 9f
+
+	movl $VDSO_STEP_PRIVATE, %r14d
+	movl $NR_mmap, %eax
+	leaq -VDSO_COUNT_PRIVATE_BYTES(%r12), %rdi
+	movl $VDSO_COUNT_PRIVATE_BYTES, %esi
+	movl $3, %edx
+	movl $0x100022, %r10d /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE */
+	movq $-1, %r8
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lcounted
+	movl $-17, %r13d /* EEXIST: a kernel before 4.17 has put it elsewhere */
+	cmpq %rdi, %rax
+	jne .Lcounted
+	movl $NR_madvise, %eax
+	movl $18, %edx /* MADV_WIPEONFORK */
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	jnz .Lcounted
+	xorl %edi, %edi
+	movl $1, %r10d /* MAP_SHARED */
+
+9:	movl $VDSO_STEP_COUNTS, %r14d
+	movl $NR_mmap, %eax
+	movl $VDSO_COUNT_BYTES, %esi
+	movl $3, %edx
+	movl VDSO_SCR_CONTROL + 24(%r15), %r8d
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lcounted
+	movq %rax, VDSO_SCR_COUNTS(%r15)
+	movl $VDSO_INJ_DONE, %r13d
+.Lcounted:
+	movl VDSO_SCR_CONTROL + 24(%r15), %edi
+	movl $NR_close, %eax
+	syscall
+	jmp .Lclose
+
+.Ldone:
+	movl $VDSO_INJ_DONE, %r13d
 
 .Lclose:
 	movl %ebx, %edi
@@ -240,6 +296,17 @@ vdso_injected_waited:
 	movl $NR_munmap, %eax
 	movq %r12, %rdi
 	movl $VDSO_REGION_BYTES, %esi
+	movq VDSO_SCR_COUNTS(%r15), %rbp /* 0: the private page may be there, and stays */
+	testq %rbp, %rbp
+	jz 7f
+	subq $VDSO_COUNT_PRIVATE_BYTES, %rdi
+	addq $VDSO_COUNT_PRIVATE_BYTES, %rsi
+7:	syscall
+	testq %rbp, %rbp
+	jz 3f
+	movl $NR_munmap, %eax
+	movq %rbp, %rdi
+	movl $VDSO_COUNT_BYTES, %esi
 	syscall
 
 	/* What the last system call does not use. */

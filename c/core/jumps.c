@@ -141,6 +141,11 @@ int vdso_jumps_write_region(struct vdso_attempt *a)
 		.wait_step = a->region + VDSO_DATA_BYTES + a->annex.wait_step,
 	};
 
+	if (a->counts != 0) {
+		process.counts = a->counts;
+		process.counting = a->counting;
+		process.program = a->order->program;
+	}
 	/* What the kernel's image lacks stays 0: nobody comes to our image but by a function of the kernel's. */
 	for (unsigned i = 0; i < VDSO_FN_COUNT; i++)
 		if (a->kernel.function[i] != 0)

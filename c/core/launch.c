@@ -18,13 +18,13 @@
 
 extern char **environ;
 
-enum { ARGUMENTS = 24, NUMBER = 16 };
+enum { ARGUMENTS = 26, NUMBER = 16, GIVEN = 5 };
 
 static int start(const struct vdso_launch *l, int control, pid_t *ret)
 {
-	char numbers[6][NUMBER];
+	char numbers[7][NUMBER];
 	char *arguments[ARGUMENTS];
-	int given[] = {control, l->image_fd, l->clock_fd, l->life_fd};
+	int given[GIVEN] = {control, l->image_fd, l->clock_fd, l->life_fd, l->counts_fd};
 	size_t commands = 0, n = 0;
 	char **argv;
 	volatile int failed = 0;
@@ -49,6 +49,11 @@ static int start(const struct vdso_launch *l, int control, pid_t *ret)
 		arguments[n++] = (char *)"--life";
 		arguments[n++] = numbers[5];
 	}
+	if (l->counts_fd >= 0) {
+		snprintf(numbers[6], NUMBER, "%d", l->counts_fd);
+		arguments[n++] = (char *)"--counts";
+		arguments[n++] = numbers[6];
+	}
 	if (l->counter)
 		arguments[n++] = (char *)"--counter";
 	if (l->strict)
@@ -71,7 +76,7 @@ static int start(const struct vdso_launch *l, int control, pid_t *ret)
 		argv[n + i] = l->command[i];
 
 	/* Not by a file action: the numbers are to stay what they are. */
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < GIVEN; i++)
 		fcntl(given[i], F_SETFD, 0);
 	/* Not posix_spawn, which leaves two of glibc's signals ignored in a command that we are in front of. */
 	*ret = vfork();
@@ -81,7 +86,7 @@ static int start(const struct vdso_launch *l, int control, pid_t *ret)
 		_exit(127);
 	}
 	error = *ret < 0 ? -errno : -failed;
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < GIVEN; i++)
 		fcntl(given[i], F_SETFD, FD_CLOEXEC);
 	free(argv);
 	return error;
@@ -123,6 +128,7 @@ static int beside(const struct vdso_launch *l, int control, enum vdso_launch_ste
 		/* The swap's order names them, and its landing closes them. */
 		fcntl(l->image_fd, F_SETFD, 0);
 		fcntl(l->clock_fd, F_SETFD, 0);
+		fcntl(l->counts_fd, F_SETFD, 0);
 	}
 	return error;
 }

@@ -12,6 +12,7 @@ struct vdso_launch {
 	int clock_fd;    /* of the session's clock page, read-only */
 	unsigned filter; /* VDSO_FILTER_* */
 	int life_fd;     /* kept open until the last program under the filter is gone; -1: none */
+	int counts_fd;   /* for the counting image (count.h); -1: nothing is counted */
 	bool counter;
 	bool strict;
 	char **command; /* NULL: the caller will exec it */

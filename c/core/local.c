@@ -11,6 +11,9 @@
 
 #include "area.h"
 #include "clock.h"
+#include "counting.h"
+
+#define SIZE ((size_t)(VDSO_COUNT_PRIVATE_BYTES + VDSO_DATA_BYTES + VDSO_IMAGE_BYTES))
 
 /* In the places of functions that the kernel's image lacks. Like the image's own they give the negative errno. */
 static long negative(long ret)
@@ -71,16 +74,16 @@ static void fill(struct vdso_process *process, struct vdso_local *local)
 
 int vdso_local_map(int image_fd, int clock_fd, uint64_t flags, struct vdso_local *ret)
 {
-	const size_t size = VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
 	uint32_t offset[VDSO_FN_COUNT] = {0};
 	struct vdso_process *process;
 	char *base, *image;
 	int error;
 
 	memset(ret, 0, sizeof(*ret));
-	base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	base = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (base == MAP_FAILED)
 		return -errno;
+	base += VDSO_COUNT_PRIVATE_BYTES;
 	process = (struct vdso_process *)(base + VDSO_CLOCK_BYTES);
 	image = base + VDSO_DATA_BYTES;
 	if (mmap(base, VDSO_CLOCK_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, clock_fd, 0) == MAP_FAILED ||
@@ -100,13 +103,33 @@ int vdso_local_map(int image_fd, int clock_fd, uint64_t flags, struct vdso_local
 
 failed:
 	error = -errno;
-	munmap(base, size);
+	munmap(base - VDSO_COUNT_PRIVATE_BYTES, SIZE);
 	return error;
+}
+
+int vdso_local_count(struct vdso_local *local, int counts_fd)
+{
+	struct vdso_process *process = (struct vdso_process *)(local->base + VDSO_CLOCK_BYTES);
+	char *private = local->base - VDSO_COUNT_PRIVATE_BYTES, *counts;
+
+	counts = mmap(NULL, VDSO_COUNT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, counts_fd, 0);
+	if (counts == MAP_FAILED)
+		return -errno;
+	local->counts = counts;
+	if (mprotect(private, VDSO_COUNT_PRIVATE_BYTES, PROT_READ | PROT_WRITE) != 0 ||
+	    madvise(private, VDSO_COUNT_PRIVATE_BYTES, MADV_WIPEONFORK) != 0 ||
+	    mprotect(process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+		return -errno;
+	process->counts = (uintptr_t)counts;
+	process->counting = ((const struct vdso_counts *)counts)->how;
+	return mprotect(process, VDSO_PAGE_BYTES, PROT_READ) == 0 ? 0 : -errno;
 }
 
 void vdso_local_unmap(struct vdso_local *local)
 {
+	if (local->counts != NULL)
+		munmap(local->counts, VDSO_COUNT_BYTES);
 	if (local->base != NULL)
-		munmap(local->base, VDSO_DATA_BYTES + VDSO_IMAGE_BYTES);
-	local->base = NULL;
+		munmap(local->base - VDSO_COUNT_PRIVATE_BYTES, SIZE);
+	local->counts = local->base = NULL;
 }

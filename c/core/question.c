@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "count.h"
 #include "notification.h"
 #include "procfs.h"
 #include "sessions.h"
@@ -58,6 +59,33 @@ static void give_descriptors(struct vdso_follower *f, const struct seccomp_notif
 			(int64_t)vdso_sessions_flags(f, (pid_t)n->pid, session) << 40,
 		0);
 	if (task != NULL)
+		task->phase = f->counts != NULL ? VDSO_TASK_ORDERED : VDSO_TASK_NONE; /* the next question is to come */
+}
+
+uint32_t vdso_question_program(struct vdso_follower *f, pid_t pid)
+{
+	char name[32];
+
+	vdso_procfs_name(pid, name, sizeof(name));
+	return vdso_counts_program(f->counts, pid, name);
+}
+
+static void give_counts(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
+	bool again = task != NULL && task->phase == VDSO_TASK_COUNTED;
+	int there = again ? given_fd((pid_t)n->pid, f->counts_fd) : -1;
+
+	if (task != NULL)
+		task->phase = VDSO_TASK_COUNTED;
+	if (there < 0)
+		there = f->counts != NULL ? add_fd(f, n->id, f->counts_fd) : -ENOSYS;
+	if (there < 0)
+		vdso_notification_answer(f->listener, n->id, 0, there);
+	else
+		vdso_notification_answer(f->listener, n->id, (int64_t)there | (int64_t)vdso_question_program(f, (pid_t)n->pid) << 20,
+					 0);
+	if (task != NULL)
 		task->phase = VDSO_TASK_NONE;
 }
 
@@ -67,10 +95,13 @@ void vdso_question_answer(struct vdso_follower *f, const struct seccomp_notif *n
 	case VDSO_ASK_DESCRIPTORS:
 		give_descriptors(f, n);
 		return;
+	case VDSO_ASK_COUNTS:
+		give_counts(f, n);
+		return;
 	case VDSO_ASK_FAILED: {
 		struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
 
-		vdso_warn_host_clock((pid_t)n->pid, vdso_sessions_strict(f, task),
+		vdso_warn_unswapped((pid_t)n->pid, vdso_follower_fate(f, vdso_sessions_strict(f, task)),
 				  task != NULL && task->error != 0 ? task->error : -(int)n->data.args[2]);
 		if (task != NULL)
 			task->phase = VDSO_TASK_NONE;

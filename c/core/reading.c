@@ -6,9 +6,11 @@
 #include <sys/time.h>
 
 #include "argument.h"
+#include "count.h"
 #include "counter.h"
 #include "notification.h"
 #include "page.h"
+#include "procfs.h"
 #include "sessions.h"
 #include "source.h"
 #include "transform.h"
@@ -75,12 +77,29 @@ static int64_t give(const struct vdso_argument *memory, const struct seccomp_dat
 	}
 }
 
+static void count(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	uint32_t slot = n->data.nr == SYS_clock_gettime ? vdso_counts_slot(id_of(&n->data)) :
+			n->data.nr == SYS_gettimeofday  ? VDSO_COUNT_GETTIMEOFDAY :
+							  VDSO_COUNT_TIME;
+
+	if (!vdso_counts_raw(f->counts, 0, (pid_t)n->pid, slot))
+		vdso_counts_raw(f->counts, vdso_procfs_number((pid_t)n->pid, "Tgid:"), (pid_t)n->pid, slot);
+}
+
 void vdso_reading_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	struct vdso_argument memory;
 	struct vdso_time now;
 	int64_t ret;
-	int err = look(f, vdso_sessions_of(f, (pid_t)n->pid), id_of(&n->data), &now);
+	int err;
+
+	if (f->counts != NULL) { /* on the host's clock, all of them */
+		count(f, n);
+		vdso_notification_go_on(f->listener, n->id);
+		return;
+	}
+	err = look(f, vdso_sessions_of(f, (pid_t)n->pid), id_of(&n->data), &now);
 
 	if (err == 0)
 		err = vdso_argument_open((pid_t)n->pid, &memory);

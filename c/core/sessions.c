@@ -182,6 +182,8 @@ int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bo
 	struct stat st;
 	int fd;
 
+	if (f->counts != NULL) /* deadlines on a clock that is moved would not be seen: the filter has no rule for them */
+		return -EOPNOTSUPP;
 	if (index == 0)
 		return -ENOSPC;
 	fd = vdso_descriptor_copy(program, fd_there);

@@ -10,11 +10,14 @@
 #include "argument.h"
 #include "filter.h"
 #include "notification.h"
+#include "procfs.h"
 #include "sessions.h"
 #include "transform.h"
 #include "tuning.h"
+#include "warning.h"
 
 #define X32_BIT 0x40000000
+#define ABOUT_SETTING 10005 /* what a program is told once: follower.c has the others */
 #define USEC_PER_SEC 1000000
 #define ZONE_MAX (15 * 60) /* minutes, as in the kernel (kernel/time/time.c) */
 
@@ -251,13 +254,13 @@ static int64_t carry_out(struct vdso_follower *f, uint32_t session, struct vdso_
 
 /*
  * The session whose clock the task's program reads. One that was left on the host's (--no-follow, a tracer's) would set a clock
- * that it does not see. 32-bit programs of a session that is followed do: what they start sees it.
+ * that it does not see; what is only counted is on the host's too. 32-bit programs of a session that is followed do: what they start sees it.
  */
 static uint32_t session_of(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	bool foreign = n->data.arch == AUDIT_ARCH_I386 && (f->filter & VDSO_FILTER_EXEC) != 0;
 
-	if (!foreign && !vdso_sessions_swapped(f, (pid_t)n->pid))
+	if (f->counts != NULL || (!foreign && !vdso_sessions_swapped(f, (pid_t)n->pid)))
 		return NO_SESSION;
 	return vdso_sessions_of(f, (pid_t)n->pid);
 }
@@ -265,6 +268,7 @@ static uint32_t session_of(struct vdso_follower *f, const struct seccomp_notif *
 void vdso_setting_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	struct vdso_argument memory;
+	char name[32];
 	int64_t ret = vdso_argument_open((pid_t)n->pid, &memory);
 
 	if (ret == 0) {
@@ -274,6 +278,10 @@ void vdso_setting_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 		vdso_argument_close(&memory);
 	} else {
 		vdso_follower_warn_closed(f, (pid_t)n->pid, (int)ret);
+	}
+	if (ret == -EPERM && f->counts != NULL && vdso_follower_first_time(f, (int32_t)n->pid, ABOUT_SETTING)) {
+		vdso_procfs_name((pid_t)n->pid, name, sizeof(name));
+		vdso_warn((pid_t)n->pid, "%s (pid %d) may not set the clock while it is counted from its start", name, (int)n->pid);
 	}
 	vdso_notification_answer(f->listener, n->id, ret < 0 ? 0 : ret, ret < 0 ? (int32_t)ret : 0);
 }

@@ -120,6 +120,8 @@ int vdso_space_read_file(const char *path, struct vdso_space *ret)
 				.at = m[0].start,
 				.device = m[0].device,
 				.inode = m[0].inode,
+				.image_device = m[2].device,
+				.image_inode = m[2].inode,
 				.attached = m[2].end - m[2].start == VDSO_FILE_BYTES && m[3].start == m[2].end && m[3].inode == 0 && strcmp(m[3].prot, "r-xp") == 0 &&
 					    m[3].end - m[3].start == PAGE && m[3].name[0] == '\0',
 			};

@@ -12,6 +12,8 @@ struct vdso_region {
 	uint64_t at;     /* the clock page's first byte; the rest as in attachment.h, or what a swap at exec leaves */
 	uint64_t device; /* of the clock page's file */
 	uint64_t inode;
+	uint64_t image_device; /* of the image's */
+	uint64_t image_inode;
 	bool attached; /* laid out as attaching does it: detours and scratch page follow the image */
 };
 

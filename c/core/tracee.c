@@ -146,6 +146,7 @@ enum vdso_swap_outcome vdso_tracee_order(pid_t tid, const struct vdso_area *area
 		.clock_fd = swap->clock_fd,
 		.flags = swap->flags,
 		.strict = swap->strict,
+		.counts = swap->counts,
 	};
 	uint64_t image = 0, at = 0, order_at;
 	uint8_t header[64];

@@ -33,6 +33,7 @@ struct vdso_swap {
 	uint64_t landing;  /* from the image's first byte */
 	int32_t image_fd;  /* in the target; -1: it asks */
 	int32_t clock_fd;
+	int64_t counts; /* as VDSO_ASK_COUNTS answers; negative: it asks, if it has to */
 	uint32_t flags;
 	bool strict;
 };

@@ -73,13 +73,12 @@ void vdso_warn(pid_t tid, const char *format, ...)
 	close(fd);
 }
 
-void vdso_warn_host_clock(pid_t tid, bool strict, int error)
+void vdso_warn_unswapped(pid_t tid, const char *fate, int error)
 {
 	char name[32];
 
 	if (error == -ESRCH) /* killed meanwhile */
 		return;
 	vdso_procfs_name(tid, name, sizeof(name));
-	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid,
-		  strict ? "is not started, its vDSO could not be swapped" : "runs on the host's clock", strerror(-error));
+	vdso_warn(tid, "%s (pid %d) %s: %s", name, (int)tid, fate, strerror(-error));
 }

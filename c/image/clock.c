@@ -283,16 +283,3 @@ int64_t time(int64_t *t) SAME_AS("__vdso_time");
 int clock_getres(int id, struct timespec *ts) SAME_AS("__vdso_clock_getres");
 long getcpu(unsigned *cpu, unsigned *node, void *unused) SAME_AS("__vdso_getcpu");
 long getrandom(void *buffer, size_t len, unsigned flags, void *state, size_t state_len) SAME_AS("__vdso_getrandom");
-
-/* What the architecture exports beside these, in assembly. */
-ARCH_EXPORTS;
-
-/* Tells our image from the kernel's, to whoever wants to know before touching the pages in front of it. */
-__asm__(".pushsection .note.vdso, \"a\", @note\n"
-	"	.balign 4\n"
-	"	.long 2f - 1f, 4f - 3f, 1\n"
-	"1:	.asciz \"vdso-project\"\n"
-	"2:	.balign 4\n"
-	"3:	.long 1\n"
-	"4:	.balign 4\n"
-	".popsection\n");

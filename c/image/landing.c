@@ -14,6 +14,12 @@
 #include "process.h"
 #include "syscalls.h"
 #include "wait.h"
+#ifdef VDSO_COUNTING
+#include "counting.h"
+#define BEFORE (VDSO_DATA_BYTES + VDSO_COUNT_PRIVATE_BYTES) /* bytes of the pages in front of the image */
+#else
+#define BEFORE VDSO_DATA_BYTES
+#endif
 
 enum {
 	PROT_NONE = 0,
@@ -26,6 +32,7 @@ enum {
 	MAP_ANONYMOUS = 0x20,
 	MREMAP_MAYMOVE = 1,
 	MREMAP_FIXED = 2,
+	MADV_WIPEONFORK = 18,
 	PR_SET_MM = 35,
 	PR_SET_MM_AUXV = 12,
 	AT_NULL = 0,
@@ -145,6 +152,45 @@ static bool clock_page_fits(const struct vdso_page_header *page)
 	       page->schema_hash == VDSO_CLOCK_SCHEMA;
 }
 
+static void unmap_counts(uint64_t counts)
+{
+#ifdef VDSO_COUNTING
+	unmap(counts, VDSO_COUNT_BYTES);
+#else
+	(void)counts;
+#endif
+}
+
+/* Where the program counts its calls. */
+static uint64_t map_counts(struct vdso_process *process, const struct vdso_order *order)
+{
+#ifdef VDSO_COUNTING
+	uint64_t private = (uint64_t)process - VDSO_CLOCK_BYTES - VDSO_COUNT_PRIVATE_BYTES, error;
+	int64_t given = order->counts;
+
+	if (given < 0)
+		given = call(ARCH_NR_EXECVE, VDSO_ASK_PATH, VDSO_ASK_COUNTS, 0, 0, 0);
+	if (given < 0)
+		return (uint64_t)given;
+	process->counts = map(0, VDSO_COUNT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, given & VDSO_NO_DESCRIPTOR);
+	call(ARCH_NR_CLOSE, (uint64_t)given & VDSO_NO_DESCRIPTOR, 0, 0, 0, 0);
+	error = error_of(process->counts);
+	if (error == 0)
+		error = error_of(map(private, VDSO_COUNT_PRIVATE_BYTES, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1));
+	if (error == 0)
+		error = (uint64_t)call(ARCH_NR_MADVISE, private, VDSO_COUNT_PRIVATE_BYTES, MADV_WIPEONFORK, 0, 0);
+	if (error != 0)
+		return error;
+	process->program = (uint32_t)((uint64_t)given >> 20);
+	process->counting = ((const struct vdso_counts *)process->counts)->how;
+#else
+	(void)process;
+	(void)order;
+#endif
+	return 0;
+}
+
 /* Leads whoever reads the auxiliary vector on the stack to our image; PR_GET_AUXV's copy too, where we may change it. */
 static bool lead_auxv(uint64_t stack, uint64_t image)
 {
@@ -179,11 +225,11 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 {
 	long image_fd = (long)(descriptors & 0xfffff), clock_fd = (long)(descriptors >> 20 & 0xfffff);
 	uint64_t entry = order->entry, stack = order->stack, area = order->area, area_size = order->area_size;
-	uint64_t kernel_image = order->kernel_image, image, spot = 0, error;
-	bool in_place = order->place == VDSO_PLACE_MOVE;
+	uint64_t kernel_image = order->kernel_image, image, spot = 0, counts = 0, error;
+	bool in_place = order->place == VDSO_PLACE_MOVE && kernel_image - area >= BEFORE;
 
 	/* Where the kernel's pages go, or where ours stand. */
-	uint64_t room = in_place ? area_size : VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
+	uint64_t room = in_place ? area_size : BEFORE + VDSO_IMAGE_BYTES;
 
 	spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (order->covered_size != 0 && uncover(order) != 0)
@@ -201,7 +247,7 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 		} else if (moved == (uint64_t)-E_PERM) { /* sealed: leave them, and stand elsewhere */
 			unmap(spot, room);
 			in_place = false;
-			room = VDSO_DATA_BYTES + VDSO_IMAGE_BYTES;
+			room = BEFORE + VDSO_IMAGE_BYTES;
 			spot = map(0, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 			error = error_of(spot);
 		} else {
@@ -211,7 +257,7 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	if (error != 0)
 		goto untouched;
 	if (!in_place)
-		image = spot + VDSO_DATA_BYTES;
+		image = spot + BEFORE;
 
 	/* In their places at once, not moved there: a page that was mapped elsewhere first costs a second call. */
 	struct vdso_process *process = (struct vdso_process *)(image - VDSO_PAGE_BYTES);
@@ -228,15 +274,18 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 		process->kernel_image = kernel_image;
 		process->image = image;
 		choose_functions(process, order, kernel_image, here);
-		error = (uint64_t)call(ARCH_NR_MPROTECT, (uint64_t)process, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
+		error = map_counts(process, order);
+		counts = process->counts;
 	}
+	if (error == 0)
+		error = (uint64_t)call(ARCH_NR_MPROTECT, (uint64_t)process, VDSO_PAGE_BYTES, PROT_READ, 0, 0);
 	if (error == 0)
 		error = error_of(map(image, VDSO_IMAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, image_fd));
 	if (error == 0 && !in_place && !lead_auxv(stack, image))
 		error = (uint64_t)-E_INVAL;
 	if (error != 0 && in_place) {
 		/* The kernel's pages go back, over whatever already stands in their place. */
-		unmap(image - VDSO_DATA_BYTES, VDSO_DATA_BYTES + VDSO_IMAGE_BYTES);
+		unmap(image - BEFORE, BEFORE + VDSO_IMAGE_BYTES);
 		move_kernel(order, spot, area);
 		spot = 0;
 	}
@@ -248,6 +297,7 @@ struct landed vdso_land(struct vdso_order *order, uint64_t descriptors, uint64_t
 	return (struct landed){image, entry};
 
 untouched:
+	unmap_counts(counts);
 	unmap(spot, room);
 	call(ARCH_NR_CLOSE, (uint64_t)image_fd, 0, 0, 0, 0);
 	call(ARCH_NR_CLOSE, (uint64_t)clock_fd, 0, 0, 0, 0);

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 
+/* In front of it, for the counting image, its private page (counting.h). */
 /* [clock page, 2 pages][process page][image, 2 pages][annex][detours][scratch page] */
 #define VDSO_DETOURS_AT (VDSO_DATA_BYTES + VDSO_FILE_BYTES)
 #define VDSO_SCRATCH_AT (VDSO_DETOURS_AT + VDSO_PAGE_BYTES)
@@ -21,7 +22,8 @@
 #define VDSO_INJ_FLAGS 160
 #define VDSO_INJ_EINTR_RAX 168
 #define VDSO_INJ_EINTR_RIP 176
-#define VDSO_INJ_SCRATCH 184
+#define VDSO_INJ_COUNTS 184
+#define VDSO_INJ_SCRATCH 192
 
 /* In the scratch page, whose beginning the injected code copies from behind itself. */
 #define VDSO_SCR_STATE 0
@@ -32,10 +34,11 @@
 #define VDSO_SCR_MESSAGE 40
 #define VDSO_SCR_VECTOR 96
 #define VDSO_SCR_CONTROL 112
-#define VDSO_SCR_BYTE 136
-#define VDSO_SCR_NAME_SIZE 144
-#define VDSO_SCR_NAME 152
-#define VDSO_SCR_BYTES 176
+#define VDSO_SCR_BYTE 144
+#define VDSO_SCR_NAME_SIZE 152
+#define VDSO_SCR_NAME 160
+#define VDSO_SCR_COUNTS 184
+#define VDSO_SCR_BYTES 192
 
 /* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
 #define VDSO_INJ_OFFERS 1 /* the descriptors, over the second of the two sockets */
@@ -50,6 +53,10 @@
 #define VDSO_STEP_IMAGE 6
 #define VDSO_STEP_DETOURS 7
 #define VDSO_STEP_SEAL 8
+#define VDSO_STEP_PRIVATE 12
+#define VDSO_STEP_COUNTS 13
+
+#define VDSO_COUNTS_ANYWHERE 1 /* VDSO_INJ_COUNTS: there are none there yet; 0: nothing is counted; else where they are */
 
 /* How long it waits for us before it goes back by itself: twice this at the most, since we must have died. */
 #define VDSO_INJ_PATIENCE_NS 20000000
@@ -98,11 +105,12 @@ struct vdso_scratch {
 	uint64_t control_size;
 	int32_t control_level;
 	int32_t control_type;
-	int32_t control_fd[2];
+	int32_t control_fd[4]; /* image, clock page and, where calls are to be counted, the counts */
 	uint64_t byte;
 	/* Where it connects to, a struct sockaddr_un's beginning; size 0: it offers a socket pair. */
 	uint64_t name_size;
 	uint8_t name[24];
+	uint64_t counts; /* where they have been mapped */
 };
 
 _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offsetof(struct vdso_scratch, offered) == VDSO_SCR_OFFERED &&
@@ -112,7 +120,8 @@ _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offset
 		       offsetof(struct vdso_scratch, control_size) == VDSO_SCR_CONTROL &&
 		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE &&
 		       offsetof(struct vdso_scratch, name_size) == VDSO_SCR_NAME_SIZE &&
-		       offsetof(struct vdso_scratch, name) == VDSO_SCR_NAME && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
+		       offsetof(struct vdso_scratch, name) == VDSO_SCR_NAME &&
+		       offsetof(struct vdso_scratch, counts) == VDSO_SCR_COUNTS && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
 	       "the injected code reads the scratch page by these offsets");
 
 /* rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15. */
@@ -128,6 +137,7 @@ struct vdso_injection {
 	/* In the place of rax and rip should a signal be waiting: a call that is made again only when no handler runs. */
 	uint64_t eintr_rax;
 	uint64_t eintr_rip;
+	uint64_t counts; /* VDSO_COUNTS_ANYWHERE, 0, or an address */
 	struct vdso_scratch scratch;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
 };
@@ -137,6 +147,7 @@ _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offse
 		       offsetof(struct vdso_injection, flags) == VDSO_INJ_FLAGS &&
 		       offsetof(struct vdso_injection, eintr_rax) == VDSO_INJ_EINTR_RAX &&
 		       offsetof(struct vdso_injection, eintr_rip) == VDSO_INJ_EINTR_RIP &&
+		       offsetof(struct vdso_injection, counts) == VDSO_INJ_COUNTS &&
 		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH,
 	       "the injected code reads its data by these offsets");
 

@@ -9,6 +9,12 @@
 
 #define VDSO_BOOTSTRAP_MAX 320 /* bytes of c/core/bootstrap.S, at the most */
 
+/* Offsets in the process page that the image's assembly uses. */
+#define VDSO_PROCESS_FUNCTION 16
+#define VDSO_PROCESS_WAIT_STEP 96
+#define VDSO_PROCESS_COUNTS 104
+#define VDSO_PROCESS_COUNTING 112
+
 #ifndef __ASSEMBLER__
 
 #include <stddef.h>
@@ -65,16 +71,23 @@ struct vdso_process {
 	uint64_t image;        /* ours */
 	uint64_t wait;         /* in it: where a task is turned whose deadline is on the session's clock; 0: nowhere */
 	uint64_t wait_step;    /* in the annex: what that asks for the system calls to make */
+	/* The counting image's alone (counting.h): 0 in the plain one's. */
+	uint64_t counts;   /* where the memfd is mapped, behind the private pages */
+	uint32_t counting; /* VDSO_COUNT_* */
+	uint32_t program;  /* the program's cell */
 };
-
-#define VDSO_PROCESS_WAIT_STEP 96
-_Static_assert(offsetof(struct vdso_process, wait_step) == VDSO_PROCESS_WAIT_STEP, "the image's assembly has this offset");
 
 /* What the annex begins with: offsets from the image's first byte in its file. Where the landing is says e_entry. */
 struct vdso_annex {
 	uint32_t wait;
 	uint32_t wait_step;
 };
+
+_Static_assert(offsetof(struct vdso_process, function) == VDSO_PROCESS_FUNCTION &&
+		       offsetof(struct vdso_process, wait_step) == VDSO_PROCESS_WAIT_STEP &&
+		       offsetof(struct vdso_process, counts) == VDSO_PROCESS_COUNTS &&
+		       offsetof(struct vdso_process, counting) == VDSO_PROCESS_COUNTING,
+	       "the image's assembly has these offsets");
 
 /* Pieces of the kernel's area that are moved one by one: [vvar], [vvar_vclock], [vdso], and room for a later kernel's. */
 #define VDSO_MAX_PIECES 6u
@@ -92,6 +105,7 @@ struct vdso_annex {
 #define VDSO_ASK_ADOPT 3       /* with a descriptor of a session's clock page, for what the caller execs next; and: */
 #define VDSO_ADOPT_COUNTER (1L << 32) /* it is a tsc clock */
 #define VDSO_ADOPT_STRICT (1L << 33)  /* its programs run swapped or not at all */
+#define VDSO_ASK_COUNTS 4 /* -> descriptor | the program's cell << 20; negative: it is not counted */
 
 #define VDSO_STRICT_STATUS 125 /* exit status of a program that may only run swapped, and could not be */
 
@@ -135,6 +149,7 @@ struct vdso_order {
 	uint64_t covered;
 	uint64_t covered_size;
 	uint8_t covered_bytes[VDSO_BOOTSTRAP_MAX];
+	int64_t counts; /* for the counting image: as VDSO_ASK_COUNTS answers; negative: ask */
 };
 
 _Static_assert(offsetof(struct vdso_order, entry) == VDSO_ORDER_ENTRY &&

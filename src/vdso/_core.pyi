@@ -280,12 +280,62 @@ class ClockPage:
     @property
     def reader_fd(self) -> int: ...
 
+# counts.c
+CELL_PROGRAM: int
+CELL_THREAD: int
+CELL_RAW: int
+COUNT_IDS: int
+COUNT_CPU: int
+COUNT_DEVICE: int
+COUNT_AUXILIARY: int
+COUNT_UNKNOWN: int
+COUNT_GETTIMEOFDAY: int
+COUNT_TIME: int
+COUNT_GETCPU: int
+COUNT_GETRES: int
+COUNT_GETRANDOM: int
+COUNT_RAW: int
+COUNT_CELLS: int
+
+@final
+class Counts:
+    """Where programs count their clock calls: memory that they share. OSError where there is none."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def fd(self) -> int:
+        """The memfd's descriptor, which stays the object's."""
+    @property
+    def full(self) -> bool:
+        """All cells have been handed out."""
+    @property
+    def followed(self) -> bool:
+        """A follower has a filter by which it sees execs, and what else was asked for."""
+    def program(self, pid: int, name: bytes, /) -> int:
+        """A cell for a program; 0 where none is left."""
+    def cells(self) -> list[tuple[int, int, int, int, bytes, tuple[int, ...]]]:
+        """All that are in use: (CELL_*, pid, tid, the program's cell, name, calls by slot)."""
+    def sample_one_in(self, calls: int, /) -> None:
+        """Takes samples of one call in so many from now on, on average; 0: none."""
+    def samples(
+        self, after: int, /
+    ) -> tuple[list[tuple[int, int, int, int, int, int, tuple[int, ...], bytes, bytes]], int]:
+        """Those after that number which are still there, and the number of the last that was begun.
+
+        Each is (pid, tid, program, slot, clock, weight, (rip, rsp, rbp, rbx, r12, r13, r14, r15), stack,
+        frame).
+        """
+    def left(self) -> list[tuple[int, bytes]]:
+        """What programs had mapped when they ended or exec'd: (pid, executable lines of its maps)."""
+    def discard(self) -> None:
+        """Gives the memory back, whoever has it mapped."""
+
 # image.c
 @final
 class LocalImage:
     """The clock image, mapped into this process beside the kernel's vDSO and reading that clock page."""
 
-    def __new__(cls, image_fd: int, clock_fd: int, flags: int = 0) -> Self: ...
+    def __new__(cls, image_fd: int, clock_fd: int, flags: int = 0, counts_fd: int = -1) -> Self: ...
     def clock_ns(self, clock_id: int, /) -> int:
         """What our clock_gettime gives, in ns. OSError as the system call would."""
     @property
@@ -297,6 +347,7 @@ class LocalImage:
 
 # launch.c
 FILTER_EXEC: int
+FILTER_EXITS: int
 FILTER_DEADLINES: int
 FILTER_ALL: int
 FILTER_READS: int
@@ -312,6 +363,7 @@ def launch(
     clock_fd: int,
     filter_flags: int,
     life_fd: int,
+    counts_fd: int,
     counter: bool,
     strict: bool,
     command: list[str] | None,
@@ -430,6 +482,16 @@ class VvarClock:
 
 def vvar_copy(address: int, size: int, /) -> bytes:
     """Bytes of this process, copied by the kernel. OSError: EFAULT where they cannot be read."""
+
+# tracepoint.c
+def tracepoint_find(name: str, /) -> int:
+    """The number of syscalls:sys_enter_NAME. Raises OSError."""
+
+def tracepoint_open(number: int, only: str | None, tid: int, /) -> int:
+    """A descriptor from which to read, as 8 bytes, how often the task, and what it starts, passes it.
+
+    `only`: in the tracepoint's own words, such as "which_clock == 1". Raises OSError.
+    """
 
 # travel.c
 @final

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "run a program, and what it starts, on a clock that you set",
     "time": "show or adjust a session's clock while programs run on it",
     "sessions": "list the sessions that there are",
+    "stat": "count the clock calls of a program, which no tracer sees",
     "attach": "put a running process on a clock that you set",
     "detach": "give an attached process the host's clock back",
     "publish": "publish a record under a name, from lines of JSON",

@@ -245,6 +245,15 @@ class ProcessBusy(SwapError):
     exit_code = 124
 
 
+# ---- Counting ----
+
+
+class NotCountable(SwapError):
+    """The clock calls of a program cannot be counted where it runs."""
+
+    exit_code = 121
+
+
 # ---- Travelling ----
 
 

@@ -479,7 +479,8 @@ __asm__(".text\n"
 
 static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd)
 {
-	struct vdso_attach order = {.pid = pid, .image_fd = image_fd, .clock_fd = page_fd, .timeout_ns = 20000000000u};
+	struct vdso_attach order = {
+		.pid = pid, .image_fd = image_fd, .clock_fd = page_fd, .counts_fd = -1, .timeout_ns = 20000000000u};
 	struct vdso_attach_report report;
 
 	order.detach = page_fd < 0;

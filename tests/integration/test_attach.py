@@ -31,6 +31,7 @@ from harness import (
 from vdso import _core
 from vdso.errors import AlreadyAttached, NotAttached
 from vdso.swap import attach as attaching
+from vdso.swap.run import COUNTING_IMAGE
 
 HOST = 0
 PATIENCE = ["--timeout", "20"]  # a shared machine may keep a thread from stopping
@@ -373,17 +374,18 @@ def test_a_stopped_process(programs: Programs, start: Start, attach: Attach) -> 
     assert_reads(process, OFFSET_S)
 
 
-def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
+def kill_at(seed: int, pid: int, page: "_core.ClockPage", counts: "_core.Counts | None") -> None:
     """Starts an attach or detach and kills it: after up to 5 ms, or up to 0.5 ms after it has taken hold."""
     chance = random.Random(seed)
-    image = os.open(attaching.IMAGE, os.O_RDONLY)
+    image = os.open(attaching.IMAGE if counts is None else COUNTING_IMAGE, os.O_RDONLY)
+    counting = [] if counts is None else ["--counts", str(counts.fd)]
     if seed % 4:
-        words = ["attach", str(pid), "--clock", str(page.reader_fd), "--image", str(image)]
+        words = ["attach", str(pid), "--clock", str(page.reader_fd), "--image", str(image), *counting]
     else:
         words = ["detach", str(pid)]
     helper = subprocess.Popen(
         [attaching.HELPER, *words, "--timeout-ms", "0"],
-        pass_fds=(page.reader_fd, image),
+        pass_fds=(page.reader_fd, image, *([] if counts is None else [counts.fd])),
         stdout=subprocess.DEVNULL,
     )
     if seed % 2:
@@ -398,13 +400,14 @@ def kill_at(seed: int, pid: int, page: "_core.ClockPage") -> None:
     os.close(image)
 
 
-def run_kills(programs: Programs, start: Start, count: int) -> None:
+def run_kills(programs: Programs, start: Start, count: int, *, counting: bool = False) -> None:
     process = start([programs.c("readers"), "2", str(OFFSET_S)])
     line_of(process)
     for seed in range(count):
         # Another page each time, so that there is something to be mapped.
         page = attaching.clock_page(OFFSET_S * 10**9)
-        kill_at(seed, process.pid, page)
+        counts = _core.Counts() if counting else None
+        kill_at(seed, process.pid, page, counts)
         assert process.poll() is None
         if seed % 4 == 3:
             with contextlib.suppress(NotAttached):
@@ -412,7 +415,8 @@ def run_kills(programs: Programs, start: Start, count: int) -> None:
     # Whatever the last one has left is soon no longer needed.
     for _ in range(2):
         with contextlib.suppress(AlreadyAttached):
-            attaching.attach(process.pid, page.reader_fd, timeout_s=20)
+            fd = -1 if counts is None else counts.fd
+            attaching.attach(process.pid, page.reader_fd, counts_fd=fd, timeout_s=20)
         attaching.detach(process.pid, timeout_s=20)
     assert process.stdin is not None
     process.stdin.close()
@@ -427,9 +431,14 @@ def test_the_attacher_is_killed(programs: Programs, start: Start) -> None:
     run_kills(programs, start, 300)
 
 
+def test_who_has_it_count_is_killed(programs: Programs, start: Start) -> None:
+    run_kills(programs, start, 150, counting=True)
+
+
 @pytest.mark.soak
 def test_the_attacher_is_killed_for_long(programs: Programs, start: Start) -> None:
     run_kills(programs, start, 5000)
+    run_kills(programs, start, 5000, counting=True)
 
 
 # ---- refused ----

@@ -101,14 +101,15 @@ def _write_file(path: str, data: bytes) -> None:
 
     target = os.path.realpath(path)
     try:
-        mode = os.stat(target).st_mode
+        mode = os.stat(path).st_mode
     except FileNotFoundError:
         mask = os.umask(0)
         os.umask(mask)
         mode = stat.S_IFREG | 0o666 & ~mask
     else:
         if not stat.S_ISREG(mode):
-            with open(target, "wb") as file:
+            # By the name that was given: where /dev/stderr leads to a pipe, that one's own is no path.
+            with open(path, "wb") as file:
                 file.write(data)
             return
         if not os.access(target, os.W_OK):
@@ -132,9 +133,13 @@ def console(*, stderr: bool = False) -> "Console":
     """A rich console. Off a terminal it is wide enough for any line."""
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line's to say, as for what is written without rich
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 10_000
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=True)
+    return Plain(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=True)
 
 
 def columns(*headers: str, right: tuple[int, ...] = ()) -> "Table":

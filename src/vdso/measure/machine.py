@@ -12,7 +12,7 @@ from vdso.errors import SourceError, shown
 from vdso.kernel import auxv, maps
 from vdso.measure.result import Conditions, Machine
 
-OUR_IMAGE = "vdso-clock.so"
+OUR_IMAGES = ("vdso-clock.so", "vdso-count.so")
 
 
 def text(root: str, path: str) -> str:
@@ -93,7 +93,7 @@ def image() -> str:
         return "none"
     if mapping.name == "[vdso]":
         return "kernel"
-    return "vdso run" if os.path.basename(mapping.name) == OUR_IMAGE else mapping.name
+    return "vdso run" if os.path.basename(mapping.name) in OUR_IMAGES else mapping.name
 
 
 def ticks(cpu: int | None, root: str = "/") -> tuple[int, int]:

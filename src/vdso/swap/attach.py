@@ -23,7 +23,7 @@ from vdso.errors import (
     UnsupportedMachine,
     VdsoError,
 )
-from vdso.swap.run import IMAGE, PACKAGE
+from vdso.swap.run import COUNTING_IMAGE, IMAGE, PACKAGE
 
 HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
@@ -72,20 +72,34 @@ def clock_page(offset_ns: int) -> "_core.ClockPage":
     return page
 
 
-def attach(pid: int, page_fd: int, *, flags: int = 0, timeout_s: float = TIMEOUT_S) -> Attached:
+def attach(
+    pid: int,
+    page_fd: int,
+    *,
+    flags: int = 0,
+    counts_fd: int = -1,
+    program: int = 0,
+    timeout_s: float = TIMEOUT_S,
+) -> Attached:
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
     Its children by fork are on it too; it may be the own process. `flags`: VDSO_PROCESS_* of
-    c/include/process.h. While the process cannot be stopped at once it is tried again for timeout_s. Raises
+    c/include/process.h. `counts_fd`, of a _core.Counts: it counts its clock calls there from now on, as
+    `program`. While the process cannot be stopped at once it is tried again for timeout_s. Raises
     NoSuchProcess, NotAttachable, AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
+    image = IMAGE if counts_fd < 0 else COUNTING_IMAGE
     try:
-        image_fd = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+        image_fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
+        raise HelperMissing(f"{image}: {error.strerror}") from None
     try:
         words = ["attach", str(pid), "--clock", str(page_fd), "--image", str(image_fd), "--flags", str(flags)]
-        report = _run(words, timeout_s, (page_fd, image_fd))
+        fds = [page_fd, image_fd]
+        if counts_fd >= 0:
+            words += ["--counts", str(counts_fd), "--program", str(program)]
+            fds.append(counts_fd)
+        report = _run(words, timeout_s, tuple(fds))
     finally:
         os.close(image_fd)
     return _read(pid, report, detach=False)

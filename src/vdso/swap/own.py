@@ -73,7 +73,7 @@ def _launch(clock_fd: int) -> int:
         raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
     try:
         flags = _core.FILTER_EXEC | _core.FILTER_DEADLINES
-        return _core.launch(FOLLOWER, image_fd, clock_fd, flags, -1, False, False, None)[0]
+        return _core.launch(FOLLOWER, image_fd, clock_fd, flags, -1, -1, False, False, None)[0]
     finally:
         os.close(image_fd)
 

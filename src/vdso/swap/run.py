@@ -15,6 +15,7 @@ from vdso.errors import (
     CounterRefused,
     HelperMissing,
     KeeperFailed,
+    NotCountable,
     PtraceRefused,
     SeccompRefused,
     SessionExists,
@@ -40,6 +41,7 @@ YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = os.path.join(PACKAGE, "vdso-clock.so")
+COUNTING_IMAGE = os.path.join(PACKAGE, "vdso-count.so")
 FOLLOWER = os.path.join(PACKAGE, "libexec", "vdso-follower")
 KEEPER = os.path.join(PACKAGE, "libexec", "vdso-keeper")
 
@@ -56,6 +58,8 @@ def run(
     everything: bool | None = None,
     session: str | None = None,
     raw_calls: bool = False,
+    counts_fd: int = -1,
+    exits: bool = False,
 ) -> int:
     """Becomes `command` on a session, or runs it where Yama lets only a parent trace.
 
@@ -64,22 +68,28 @@ def run(
     `everything`: MONOTONIC and its like at that rate too; `session`: the name of one, old or new,
     else our process id, which becomes the command's; `raw_calls`: system calls that read a moved clock are
     answered too.
+
+    `counts_fd`, of a _core.Counts: the command and what it starts count their clock calls there, on the
+    host's clock, or it is not run; `raw_calls` are counted then, and `exits`: what programs have mapped when
+    they end is noted there.
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
     _keep_low_descriptors()
-    if raw_calls:
+    counting = counts_fd >= 0
+    if raw_calls and not counting:
         _check_raw_calls()
     counter = clock == "tsc"
     if counter and at_ns is not None:
         # By the system call: this process may itself run on a session whose REALTIME is moved.
         offset_ns = at_ns - _core.kernel_clock_ns(CLOCK_REALTIME)
-    image_fd = _open_image()
+    image_fd = _open_image(COUNTING_IMAGE if counting else IMAGE)
     sec, nsec = divmod(offset_ns or 0, NS_PER_S)
     asked = not (at_ns is offset_ns is rate is everything is None)
 
     def make(name: str) -> _core.ClockPage:
-        page = _core.ClockPage.create(f"vdso-clock:{name}")
+        # Nobody is to find the one of what is only counted.
+        page = _core.ClockPage.create(f"{'vdso-clock-stat' if counting else 'vdso-clock'}:{name}")
         # A keeper writes the first record itself: after one of ours its lines would start above the clock.
         if not counter and (asked or session is not None):
             _begin(page, at_ns, offset_ns, rate, everything)
@@ -98,6 +108,10 @@ def run(
     keep = counter and not joined
 
     above = _core.adopt(page.reader_fd, counter, strict)
+    if above is not None and counting:
+        raise NotCountable(
+            "this is inside of a `vdso run`, or of another `vdso stat`", "start it outside of that"
+        )
     if above is not None:
         _join(above)
         if raw_calls:
@@ -110,22 +124,33 @@ def run(
     _restore_locale()
 
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
-    # Also where nothing is moved yet: the clock may be set while the command runs.
-    filter_flags |= _core.FILTER_DEADLINES
+    if not counting:
+        # Also where nothing is moved yet: the clock may be set while the command runs.
+        filter_flags |= _core.FILTER_DEADLINES
     if raw_calls:
         filter_flags |= _core.FILTER_READS
-    if page.state()[6]:
+    if exits:
+        filter_flags |= _core.FILTER_EXITS
+    if page.state()[6] or counting:
         filter_flags |= _core.FILTER_ALL
     try:
         front = _only_ancestors_trace()
     except PtraceRefused as refused:
-        if strict:
+        if strict or counting:
             raise
         _run_untouched(command, refused)
 
     def launch(flags: int) -> tuple[int, int, int]:
         return _core.launch(
-            FOLLOWER, image_fd, page.reader_fd, flags, life_fd, counter, strict, command if front else None
+            FOLLOWER,
+            image_fd,
+            page.reader_fd,
+            flags,
+            life_fd,
+            counts_fd,
+            counter,
+            strict,
+            command if front else None,
         )
 
     if front and lock >= 0:
@@ -136,12 +161,13 @@ def run(
         if strict and follow:
             raise SeccompRefused(f"no seccomp filter can be installed here: {os.strerror(error)}")
         if follow:
+            fate = "are not counted" if counting else "keep the host's clock"
             _warn(
                 f"no seccomp filter can be installed here ({os.strerror(error)}): "
-                "programs that the command starts keep the host's clock"
+                f"programs that the command starts {fate}"
             )
         error, step, status = launch(_core.FILTER_NONE)
-    if error == errno.EPERM and step == _core.LAUNCH_HOLD and not strict:
+    if error == errno.EPERM and step == _core.LAUNCH_HOLD and not strict and not counting:
         _run_untouched(command, _launch_error(error, step))
     if error:
         _restore_signals(with_python_signals)
@@ -230,11 +256,11 @@ def _keep_low_descriptors() -> None:
         pass
 
 
-def _open_image() -> int:
+def _open_image(path: str) -> int:
     try:
-        return os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise HelperMissing(f"{IMAGE}: {error.strerror}") from None
+        raise HelperMissing(f"{path}: {error.strerror}") from None
 
 
 def start_keeper(page: "_core.ClockPage", sec: int, nsec: int, life: int = -1) -> int:
@@ -262,6 +288,11 @@ def start_keeper(page: "_core.ClockPage", sec: int, nsec: int, life: int = -1) -
 
 def _join(error: int) -> None:
     """A follower above us has taken the session over, or has said why not."""
+    if error == errno.EOPNOTSUPP:
+        raise SeccompRefused(
+            "this is inside of a `vdso stat`, whose programs stay on the host's clock",
+            "the other way round is not possible either: count without, or set the clock without",
+        )
     if error == errno.ENOSPC:
         raise SeccompRefused("the `vdso run` around this one follows as many sessions as it can", "")
     if error:

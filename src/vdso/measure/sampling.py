@@ -1,0 +1,163 @@
+"""Takes samples of clock calls out of the counts while programs run, with what these have mapped.
+
+Who called is found out at the end, by vdso.measure.sites; what has to be seen while a program lives is seen
+here.
+"""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vdso import _core
+from vdso.errors import SourceError
+from vdso.kernel import maps
+from vdso.measure.callers.space import Space
+from vdso.measure.calls import CALLS, Call
+from vdso.measure.sample import Sample
+from vdso.measure.sites import Library, Site, Sites
+
+REGISTERS = ("rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15")
+ONE_IN = 64
+ONE_IN_MAX = 1 << 20
+A_SECOND = 2000  # samples are enough
+KEPT = 20_000
+FIRST_S, EVERY_S = 0.002, 0.02  # between looks: programs may end at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Sites, with how many calls each stands for, and the samples that they come from."""
+
+    sites: tuple[tuple[Site, int], ...]
+    samples: int
+    unseen: int  # of programs that had ended before they could be looked at
+
+
+class Sampling:
+    """The samples of one counting. Ask take() every `every_s`."""
+
+    def __init__(self, counts: _core.Counts) -> None:
+        self._counts = counts
+        self._library = Library()
+        self._spaces: dict[tuple[int, int], Space] = {}
+        self._kept: dict[tuple[int, int], list[Sample]] = {}
+        self._seen = 0
+        self._looked_s = time.monotonic()
+        self._one_in = ONE_IN
+        self._began_s = self._looked_s
+        counts.sample_one_in(ONE_IN)
+
+    @property
+    def every_s(self) -> float:
+        return FIRST_S if time.monotonic() - self._began_s < 1 else EVERY_S
+
+    def take(self) -> None:
+        """Takes those that have come since the last time."""
+        before = self._seen
+        self._drain()
+        self._adapt(self._seen - before)
+
+    def _drain(self) -> None:
+        found, self._seen = self._counts.samples(self._seen)
+        for pid, tid, program, slot, _, weight, registers, stack, frame in found:
+            call = CALLS.get(slot)
+            if call is None:
+                continue
+            key = (pid, program)
+            if key not in self._spaces:
+                with contextlib.suppress(SourceError):
+                    self._keep(key, registers[0], self._library.space(pid))
+            sample = Sample(
+                pid,
+                tid,
+                call.function,
+                call.clock_id,
+                weight,
+                dict(zip(REGISTERS, registers, strict=True)),
+                stack,
+                frame,
+            )
+            self._kept.setdefault(key, []).append(sample)
+        if sum(map(len, self._kept.values())) > KEPT:
+            self._thin()
+
+    def _keep(self, key: tuple[int, int], called_from: int, space: Space) -> None:
+        """What a program has mapped; it may have made room for another one since the call."""
+        if space.at(called_from) is not None:
+            self._spaces[key] = space
+
+    def _thin(self) -> None:
+        """Every second one goes, and the others stand for both."""
+        for key, samples in self._kept.items():
+            self._kept[key] = [
+                Sample(
+                    one.pid,
+                    one.tid,
+                    one.function,
+                    one.clock,
+                    one.weight * 2,
+                    one.registers,
+                    one.stack,
+                    one.frame,
+                )
+                for one in samples[::2]
+            ]
+
+    def _adapt(self, new: int) -> None:
+        """To what programs call: samples cost them time, and us."""
+        now_s = time.monotonic()
+        per_s = new / max(now_s - self._looked_s, 1e-3)
+        self._looked_s = now_s
+        one_in = self._one_in
+        while per_s > 2 * A_SECOND and one_in < ONE_IN_MAX:
+            one_in, per_s = one_in * 2, per_s / 2
+        while per_s < A_SECOND / 2 and one_in > ONE_IN:
+            one_in, per_s = one_in // 2, per_s * 2
+        if one_in != self._one_in:
+            self._one_in = one_in
+            self._counts.sample_one_in(one_in)
+
+    def stop(self, exact: Mapping[Call, int]) -> Sampled:
+        """Who called, each site with its share of the exact counts. Raises ExtraMissing without capstone."""
+        self._counts.sample_one_in(0)
+        self._drain()
+        left: dict[int, list[bytes]] = {}
+        for pid, text in self._counts.left():
+            left.setdefault(pid, []).append(text)
+        for key, samples in self._kept.items():
+            for text in left.get(key[0], ()):
+                if key not in self._spaces:
+                    there = self._library.space(key[0], maps.decode(text))
+                    self._keep(key, samples[0].registers["rip"], there)
+        sites, unseen = Sites(), 0
+        with self._library:
+            for key, samples in self._kept.items():
+                space = self._spaces.get(key)
+                if space is None:
+                    unseen += len(samples)
+                else:
+                    sites.add(samples, space)
+            found = sites.found()
+        return Sampled(
+            tuple((site, calls) for site, calls in zip(found, self.shares(found, exact), strict=True)),
+            sum(map(len, self._kept.values())),
+            unseen,
+        )
+
+    @staticmethod
+    def shares(found: list[Site], exact: Mapping[Call, int]) -> list[int]:
+        """How many calls each site stands for: its share of those of its function and clock."""
+        weights: dict[tuple[str, int | None], int] = {}
+        for site in found:
+            key = (site.function, site.clock)
+            weights[key] = weights.get(key, 0) + site.weight
+        calls = {(call.function, call.clock_id): number for call, number in exact.items()}
+        return [
+            round(
+                calls.get((site.function, site.clock), site.weight)
+                * site.weight
+                / weights[site.function, site.clock]
+            )
+            for site in found
+        ]

@@ -1,0 +1,337 @@
+/* The counting image counts exactly, whatever the threads are, and what programs write into the counts misleads nobody. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "count.h"
+#include "image.h"
+
+#define READS 200000L
+#define CROWD 700 /* more than have a place of their own */
+
+struct counted {
+	struct image image;
+	struct vdso_counts *counts;
+	int fd;
+};
+
+static struct counted start(void)
+{
+	struct vdso_clock_record record;
+	struct counted ret;
+
+	vdso_record_identity(&record);
+	if (vdso_counts_create(&ret.fd) != 0 || (ret.counts = vdso_counts_map(ret.fd)) == NULL)
+		fail("vdso_counts_create");
+	setenv("VDSO_CLOCK_IMAGE", getenv("VDSO_COUNT_IMAGE"), 1);
+	ret.image = map_image(&record);
+	if (vdso_local_count(&ret.image.local, ret.fd) != 0)
+		fail("vdso_local_count");
+	return ret;
+}
+
+static void stop(struct counted *c)
+{
+	unmap_image(&c->image);
+	vdso_counts_unmap(c->counts);
+	close(c->fd);
+}
+
+static uint64_t total(const struct counted *c, uint32_t slot, enum vdso_count_kind kind)
+{
+	struct vdso_count_cell cell;
+	uint64_t ret = 0;
+
+	for (uint32_t i = 0; i < vdso_counts_used(c->counts); i++)
+		if (vdso_counts_cell(c->counts, i, &cell) && cell.kind == (uint32_t)kind)
+			ret += cell.calls[slot];
+	return ret;
+}
+
+static void *read_many(void *argument)
+{
+	const struct counted *c = argument;
+	struct timespec now;
+
+	for (long i = 0; i < READS; i++)
+		c->image.clock_gettime(CLOCK_MONOTONIC, &now);
+	return NULL;
+}
+
+static void run_threads(struct counted *c, int count, void *(*function)(void *))
+{
+	pthread_t thread[CROWD];
+
+	for (int i = 0; i < count; i++)
+		if (pthread_create(&thread[i], NULL, function, c) != 0)
+			fail("pthread_create");
+	for (int i = 0; i < count; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static void test_threads(void)
+{
+	struct counted c = start();
+
+	run_threads(&c, 8, read_many);
+	check(total(&c, CLOCK_MONOTONIC, VDSO_CELL_THREAD) == 8 * READS,
+	      "8 threads: %llu of %ld", (unsigned long long)total(&c, CLOCK_MONOTONIC, VDSO_CELL_THREAD), 8 * READS);
+	stop(&c);
+}
+
+/* As on a CPU that does not say what the thread pointer is. */
+static void test_together(void)
+{
+	struct counted c = start();
+	struct vdso_process *process = (struct vdso_process *)(c.image.local.base + VDSO_CLOCK_BYTES);
+
+	mprotect(process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE);
+	process->counting = VDSO_COUNT_TOGETHER;
+	run_threads(&c, 8, read_many);
+	check(total(&c, CLOCK_MONOTONIC, VDSO_CELL_PROGRAM) == 8 * READS,
+	      "8 threads in one cell: %llu of %ld", (unsigned long long)total(&c, CLOCK_MONOTONIC, VDSO_CELL_PROGRAM), 8 * READS);
+	process->counting = VDSO_COUNT_NOT;
+	run_threads(&c, 2, read_many);
+	check(total(&c, CLOCK_MONOTONIC, VDSO_CELL_PROGRAM) == 8 * READS, "nothing more where nothing is to be counted");
+	stop(&c);
+}
+
+static pthread_barrier_t together;
+
+static void *read_in_crowd(void *argument)
+{
+	const struct counted *c = argument;
+	struct timespec now;
+
+	pthread_barrier_wait(&together);
+	for (int i = 0; i < 1000; i++)
+		c->image.clock_gettime(CLOCK_REALTIME, &now);
+	pthread_barrier_wait(&together);
+	return NULL;
+}
+
+static void test_crowd(void)
+{
+	struct counted c = start();
+	uint64_t own, shared;
+
+	pthread_barrier_init(&together, NULL, CROWD);
+	run_threads(&c, CROWD, read_in_crowd);
+	own = total(&c, CLOCK_REALTIME, VDSO_CELL_THREAD);
+	shared = total(&c, CLOCK_REALTIME, VDSO_CELL_PROGRAM);
+	check(own + shared == CROWD * 1000 && shared > 0 && own > shared,
+	      "more threads than places: %llu and %llu", (unsigned long long)own, (unsigned long long)shared);
+	stop(&c);
+}
+
+static void test_full(void)
+{
+	struct counted c = start();
+
+	c.counts->next = VDSO_COUNT_CELLS - 3;
+	run_threads(&c, 8, read_many);
+	check(total(&c, CLOCK_MONOTONIC, VDSO_CELL_THREAD) + total(&c, CLOCK_MONOTONIC, VDSO_CELL_PROGRAM) == 8 * READS,
+	      "no cells left: %llu", (unsigned long long)total(&c, CLOCK_MONOTONIC, VDSO_CELL_PROGRAM));
+	check(vdso_counts_program(c.counts, 1, "late") == 0, "no cell is left for a program");
+	check(vdso_counts_raw(c.counts, 1, 2, CLOCK_MONOTONIC), "a system call is counted as nobody's");
+	check(vdso_counts_used(c.counts) == VDSO_COUNT_CELLS, "all cells are in use");
+	stop(&c);
+}
+
+/* ---- threads without a thread pointer, as those of a program without a C library are ---- */
+
+static int (*bare_clock)(int, struct timespec *);
+static _Atomic int bare_left;
+
+/* Nothing here may use the C library, or what it keeps by thread. */
+static __attribute__((noreturn, optimize("no-stack-protector"))) void read_bare(void)
+{
+	struct timespec now;
+
+	for (long i = 0; i < READS; i++)
+		bare_clock(CLOCK_BOOTTIME, &now);
+	atomic_fetch_sub(&bare_left, 1);
+	for (;;)
+		__asm__ __volatile__("syscall" : : "a"(SYS_exit), "D"(0) : "rcx", "r11", "memory");
+}
+
+static int enter_bare(void *unused)
+{
+	(void)unused;
+	read_bare();
+}
+
+static void test_no_pointer(void)
+{
+	enum { THREADS = 4, STACK = 65536 };
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
+	struct counted c = start();
+	char *stacks = malloc(THREADS * STACK);
+
+	bare_clock = c.image.clock_gettime;
+	atomic_store(&bare_left, THREADS);
+	for (int i = 0; i < THREADS; i++)
+		if (clone(enter_bare, stacks + (i + 1) * STACK, flags, NULL, NULL, NULL) < 0)
+			fail("clone");
+	while (atomic_load(&bare_left) > 0)
+		sched_yield();
+	check(total(&c, CLOCK_BOOTTIME, VDSO_CELL_PROGRAM) == THREADS * READS,
+	      "threads without a thread pointer: %llu of %ld", (unsigned long long)total(&c, CLOCK_BOOTTIME, VDSO_CELL_PROGRAM), THREADS * READS);
+	stop(&c);
+}
+
+/* ---- samples ---- */
+
+static void test_samples(void)
+{
+	struct counted c = start();
+	uint64_t places[3] = {0}, kinds = 0;
+	struct vdso_count_sample sample;
+	struct timespec now;
+
+	/* Three places take turns: whatever the stride, none may be preferred. */
+	vdso_counts_sample_one_in(c.counts, 64);
+	for (int i = 0; i < 50000; i++) {
+		c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+		__asm__ __volatile__("");
+		c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+		__asm__ __volatile__("");
+		c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	}
+	vdso_counts_sample_one_in(c.counts, 0);
+	c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	check(labs((long)vdso_counts_sampled(c.counts) - 150000 / 64) < 20,
+	      "one in 64: %llu", (unsigned long long)vdso_counts_sampled(c.counts));
+	for (uint64_t i = 1; i <= vdso_counts_sampled(c.counts); i++) {
+		static uint64_t rip[3];
+
+		if (!vdso_counts_sample(c.counts, i, &sample) || sample.slot != CLOCK_MONOTONIC || sample.weight != 64 ||
+		    sample.tid != (int32_t)gettid() || sample.stack_size == 0)
+			fail("a sample");
+		for (int j = 0; j < 3; j++) {
+			if (rip[j] == 0) {
+				rip[j] = sample.rip;
+				kinds++;
+			}
+			if (rip[j] == sample.rip) {
+				places[j]++;
+				break;
+			}
+		}
+	}
+	for (int j = 0; j < 3; j++)
+		check(labs((long)places[j] - 50000 / 64) < 20, "each place: %llu", (unsigned long long)places[j]);
+	check(kinds == 3, "places: %llu", (unsigned long long)kinds);
+	check(!vdso_counts_sample(c.counts, vdso_counts_sampled(c.counts) + 1, &sample), "no sample beyond the last");
+	stop(&c);
+}
+
+/* A call from the last bytes of a stack, behind which nothing is mapped. */
+static void *read_at_the_end(void *argument)
+{
+	const struct counted *c = argument;
+	char *pages = mmap(NULL, 3 * VDSO_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *top = pages + 2 * VDSO_PAGE_BYTES;
+	struct timespec now;
+	int ret;
+
+	if (pages == MAP_FAILED || mprotect(pages, 2 * VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+		fail("mmap");
+	__asm__ __volatile__("mov %%rsp, %%rbx\n"
+			     "mov %[top], %%rsp\n"
+			     "call *%[function]\n"
+			     "mov %%rbx, %%rsp\n"
+			     : "=a"(ret)
+			     : [top] "r"(top - 16), [function] "r"(c->image.clock_gettime), "D"(CLOCK_TAI), "S"(&now)
+			     : "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
+	munmap(pages, 3 * VDSO_PAGE_BYTES);
+	return NULL;
+}
+
+static void test_stack_end(void)
+{
+	struct counted c = start();
+	struct vdso_count_sample sample;
+
+	vdso_counts_sample_one_in(c.counts, 1);
+	run_threads(&c, 1, read_at_the_end);
+	check(vdso_counts_sample(c.counts, 1, &sample) && sample.stack_size == 16,
+	      "a sample at a stack's end is what is left of the stack");
+	stop(&c);
+}
+
+static void test_nonsense(void)
+{
+	struct counted c = start();
+	struct vdso_count_sample sample;
+	struct vdso_count_cell cell;
+	struct timespec now;
+	const char *text;
+	uint64_t at = 0;
+	size_t size;
+	pid_t pid;
+
+	c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	memset(&c.counts->cell[1], 0xff, sizeof(c.counts->cell[1]));
+	c.counts->next = UINT32_MAX;
+	c.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	check(vdso_counts_used(c.counts) == VDSO_COUNT_CELLS && vdso_counts_cell(c.counts, 1, &cell),
+	      "a cell of nonsense is read as it is");
+	check(!vdso_counts_cell(c.counts, VDSO_COUNT_CELLS, &cell), "there is no cell beyond the last");
+	c.counts->samples = 1;
+	c.counts->sample[1] = (struct vdso_count_sample){.number = 1, .stack_size = UINT32_MAX, .frame_size = UINT32_MAX};
+	check(vdso_counts_sample(c.counts, 1, &sample) && sample.stack_size == VDSO_SAMPLE_STACK && sample.frame_size == VDSO_SAMPLE_FRAME,
+	      "a sample's sizes are bounded");
+	vdso_counts_leave(c.counts, 7, "text", 4);
+	check((text = vdso_counts_left(c.counts, &at, &pid, &size)) != NULL && pid == 7 && size == 4 && memcmp(text,
+	      "text", 4) == 0, "what a program had mapped is kept");
+	check(vdso_counts_left(c.counts, &at, &pid, &size) == NULL, "and nothing else");
+	for (int i = 0; i < 2; i++) {
+		struct vdso_count_left *left = (struct vdso_count_left *)((char *)c.counts + VDSO_COUNT_BYTES);
+
+		if (i == 0)
+			((struct vdso_count_maps *)left->bytes)->size = UINT32_MAX;
+		else
+			left->used = UINT64_MAX;
+		at = 0;
+		check(vdso_counts_left(c.counts, &at, &pid, &size) == NULL, "sizes that lead outside are not followed");
+	}
+	stop(&c);
+}
+
+static void test_file(void)
+{
+	int fd = memfd_create("other", MFD_CLOEXEC), counts;
+	uint64_t used = 0;
+	struct stat st;
+
+	check(vdso_counts_map(fd) == NULL, "another file is none");
+	close(fd);
+	if (vdso_counts_create(&counts) != 0)
+		fail("vdso_counts_create");
+	check(ftruncate(counts, 4096) != 0 && ftruncate(counts, INT64_C(1) << 30) != 0, "its size stays");
+	vdso_counts_discard(counts);
+	if (fstat(counts, &st) == 0)
+		used = (uint64_t)st.st_blocks;
+	check(used == 0, "its memory goes: %llu blocks", (unsigned long long)used);
+	close(counts);
+}
+
+int main(void)
+{
+	if (getenv("VDSO_COUNT_IMAGE") == NULL)
+		return 77;
+	test_threads();
+	test_together();
+	test_crowd();
+	test_full();
+	test_no_pointer();
+	test_samples();
+	test_stack_end();
+	test_nonsense();
+	test_file();
+	return check_done();
+}

@@ -1,0 +1,78 @@
+"""Samples as they are taken out of the counts: how many, of whom, and what they come to stand for."""
+
+from typing import Any, cast
+
+import pytest
+
+from vdso import _core
+from vdso.measure import sampling
+from vdso.measure.calls import CALLS
+from vdso.measure.sampling import KEPT, ONE_IN, Sampling
+from vdso.measure.sites import Site
+
+MONOTONIC, REALTIME = CALLS[1], CALLS[0]
+
+
+class Fed:
+    """Counts whose samples the test gives."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Any, ...]] = []
+        self.last = 0
+        self.one_in: list[int] = []
+
+    def samples(self, _after: int) -> tuple[list[tuple[Any, ...]], int]:
+        found, self.given = self.given, []
+        return found, self.last
+
+    def sample_one_in(self, calls: int) -> None:
+        self.one_in.append(calls)
+
+    def left(self) -> list[tuple[int, bytes]]:
+        return []
+
+    def feed(self, number: int, pid: int = 1 << 30, weight: int = ONE_IN) -> None:
+        """Samples of a process that has gone."""
+        self.given += [(pid, pid, 1, 1, 1, weight, (0,) * 8, b"", b"")] * number
+        self.last += number
+
+
+@pytest.fixture
+def fed() -> Fed:
+    return Fed()
+
+
+@pytest.fixture
+def taking(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> Sampling:
+    clock = iter(range(10**9))
+    monkeypatch.setattr(sampling.time, "monotonic", lambda: float(next(clock)))
+    return Sampling(cast(_core.Counts, fed))
+
+
+def test_as_many_as_are_enough(fed: Fed, taking: Sampling) -> None:
+    assert fed.one_in == [ONE_IN]
+    fed.feed(100_000)
+    taking.take()
+    assert fed.one_in[-1] > ONE_IN
+    for _ in range(20):
+        taking.take()
+    assert fed.one_in[-1] == ONE_IN
+
+
+def test_of_too_many_every_second_stays_and_stands_for_both(fed: Fed, taking: Sampling) -> None:
+    for _ in range(3):
+        fed.feed(KEPT)
+        taking.take()
+    found = taking.stop({})
+    assert KEPT // 2 <= found.samples <= KEPT
+    assert found.unseen == found.samples, "of a program that nobody has seen"
+    assert fed.one_in[-1] == 0
+
+
+def site(clock: int, weight: int) -> Site:
+    return Site("clock_gettime", clock, None, (), (), 1, weight, (1,), "nobody knows")
+
+
+def test_shares_are_of_the_exact_counts(taking: Sampling) -> None:
+    sites = [site(1, 300), site(1, 100), site(0, 64)]
+    assert taking.shares(sites, {MONOTONIC: 40, REALTIME: 3}) == [30, 10, 3]
