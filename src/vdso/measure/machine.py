@@ -81,19 +81,21 @@ def conditions(cpu: int | None, root: str = "/") -> Conditions:
 
 
 def image() -> str:
-    """Whose vDSO this process has: "kernel", "vdso run" for one of ours, "none", or the file that it is
-    from.
-    """
+    """Whose vDSO this process has, as whose() says; "" where that cannot be seen."""
     try:
         base = auxv.read().get(auxv.AT_SYSINFO_EHDR, 0)
-        mapping = maps.find(maps.read(), base) if base else None
+        return whose(maps.find(maps.read(), base) if base else None)
     except SourceError:
         return ""
+
+
+def whose(mapping: maps.Mapping | None) -> str:
+    """Whose image is in that mapping: "kernel", "vdso run" for one of ours, "none", or the file's name."""
     if mapping is None:
         return "none"
     if mapping.name == "[vdso]":
         return "kernel"
-    return "vdso run" if os.path.basename(mapping.name) in OUR_IMAGES else mapping.name
+    return "vdso run" if os.path.basename(mapping.name) in OUR_IMAGES else mapping.name or "no file"
 
 
 def ticks(cpu: int | None, root: str = "/") -> tuple[int, int]:

@@ -84,13 +84,15 @@ def bench(
     rounds: int | None = None,
     limit_s: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    wanted: Callable[[Probe], bool] | None = None,
     root: str = "/",
 ) -> BenchResult:
     """Measures every call of the vDSO by its four routes, some 3 s, or 1 s if `quick`.
 
     The calling thread is pinned to one of the CPUs that it may use, and has its affinity back afterwards,
     also after an exception. rounds: how many at most; limit_s: when to stop, once there are ten; progress:
-    called with (rounds done, rounds) after each. root: where proc and sys are looked for, by the warnings.
+    called with (rounds done, rounds) after each; wanted: which rows are measured, None for all. root: where
+    proc and sys are looked for, by the warnings.
 
     Times are ns a call, by CLOCK_MONOTONIC_RAW through the true system call. A row's spread is that of its
     batches' means, not of single calls.
@@ -105,7 +107,8 @@ def bench(
         before = machine.conditions(cpu, root)
         ticks = machine.ticks(cpu, root)
         timer_ns = statistics.median(LOOP.batch_ns(0) for _ in range(101))
-        probes, batches = calibrate(plan(), target_ns(timer_ns))
+        rows_to_be = [probe for probe in plan() if wanted is None or wanted(probe)]
+        probes, batches = calibrate(rows_to_be, target_ns(timer_ns))
         loop_batch = batch_size(LOOP, target_ns(timer_ns))
         taken: list[list[int]] = [[] for _ in probes]
         loops: list[int] = []

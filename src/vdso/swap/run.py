@@ -75,7 +75,7 @@ def run(
     """
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {sys.platform} on {os.uname().machine}")
-    _keep_low_descriptors()
+    keep_low_descriptors()
     counting = counts_fd >= 0
     if raw_calls and not counting:
         _check_raw_calls()
@@ -118,10 +118,10 @@ def run(
             _warn("the `vdso run` around this one decides what is answered: --strict is left out")
         if keep:  # nobody who outlives the command would hold anything for us
             start_keeper(page, sec, nsec, life=os.pidfd_open(os.getpid()))
-        _restore_locale()
+        restore_locale()
         _become(command, strict)
     life_fd = start_keeper(page, sec, nsec) if keep else -1
-    _restore_locale()
+    restore_locale()
 
     filter_flags = _core.FILTER_EXEC if follow else _core.FILTER_LAST
     if not counting:
@@ -250,7 +250,7 @@ def _run_untouched(command: list[str], reason: VdsoError) -> "NoReturn":
     _become(command, False)
 
 
-def _keep_low_descriptors() -> None:
+def keep_low_descriptors() -> None:
     """Where the caller has closed 0, 1 or 2, nothing of ours may take its place; closed again at the exec."""
     while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < FIRST_OWN_DESCRIPTOR:
         pass
@@ -343,7 +343,7 @@ def _restore_signals(handlers: dict[int, object] | None = None) -> dict[int, obj
     return before
 
 
-def _restore_locale() -> None:
+def restore_locale() -> None:
     """Undoes the interpreter's choice of a UTF-8 locale, which it makes in the environment (PEP 538)."""
     if os.environ.get("LC_CTYPE") not in ("C.UTF-8", "C.utf8", "UTF-8"):
         return
@@ -381,7 +381,7 @@ def _become(command: list[str], strict: bool) -> "NoReturn":
             if error.errno != errno.ENOEXEC:
                 raise
             # The C library's execvp, and so env, nohup and the way with a front, leave it to the shell.
-            os.execv("/bin/sh", ["/bin/sh", _find(command[0]), *command[1:]])
+            os.execv("/bin/sh", ["/bin/sh", find_program(command[0]), *command[1:]])
     except FileNotFoundError:
         raise CommandNotFound(command[0]) from None
     except NotADirectoryError:
@@ -392,7 +392,7 @@ def _become(command: list[str], strict: bool) -> "NoReturn":
         raise CommandNotExecutable(command[0], (error.strerror or "cannot be executed").lower()) from None
 
 
-def _find(name: str) -> str:
+def find_program(name: str) -> str:
     """The file that execvp has found."""
     for directory in os.get_exec_path() if "/" not in name else ():
         path = os.path.join(directory, name)
