@@ -4,6 +4,8 @@
 static int (*const rooms[])(PyObject *module) = {
 	vdso_add_constants,
 	vdso_add_clock,
+	vdso_add_counter,
+	vdso_add_held,
 	vdso_add_page,
 	vdso_add_pagewriter,
 	vdso_add_pagereader,

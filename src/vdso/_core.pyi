@@ -36,6 +36,23 @@ def kernel_clock_ns(clock_id: int, /) -> int:
 def kernel_timezone() -> tuple[int, int]:
     """The kernel's time zone: (minutes west of Greenwich, DST). Raises OSError."""
 
+# counter.c
+def counter_compare(budget_ns: int, /) -> tuple[int, int, int, int, bool]:
+    """(pairs of CPUs, handovers, warps, widest in counts, whether every pair met often enough). OSError."""
+
+def counter_allowed() -> bool:
+    """Whether this process may read the counter: False after PR_SET_TSC. OSError."""
+
+def clock_step(clock_id: int, limit_ns: int, /) -> int:
+    """The smallest step in ns between two reads of the clock; 0: it stood still for limit_ns. OSError."""
+
+# held.c
+def held_ask() -> None:
+    """In a forked child: its next successful exec stops it before its first instruction. OSError."""
+
+def held_wait(pid: int, /) -> bool:
+    """Whether the child is held at its exec; False: it has ended. By the thread that forked it. OSError."""
+
 # page.c
 @final
 class Page:

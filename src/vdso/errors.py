@@ -122,6 +122,12 @@ class TooMuch(SourceError):
     """Bytes that would take more time or memory than anything real does."""
 
 
+class NothingToDiagnose(VdsoError):
+    """The process that was to be diagnosed is not there, has no memory of its own, or has ended."""
+
+    exit_code = 2
+
+
 class ExtraMissing(VdsoError):
     """A library that a part of vdso needs, and that is not installed."""
 

@@ -1,7 +1,7 @@
 """refusing.py WHAT COMMAND...: runs the command where the kernel refuses something, as containers do.
 
-WHAT: ptrace, setting (of clocks), seccomp, getfd or affinity (EPERM, by a seccomp filter), or listener (a
-filter whose listener is not vdso's).
+WHAT: ptrace, setting or reading (of clocks), seccomp, getfd or affinity (EPERM, by a seccomp filter), or
+listener (a filter whose listener is not vdso's).
 """
 
 import ctypes
@@ -14,7 +14,7 @@ LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, NOTIFY, REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EPERM
 NR, FIRST_ARGUMENT = 0, 16
 PRCTL, SECCOMP, PTRACE, ACCT, SETAFFINITY, PIDFD_GETFD = 157, 317, 101, 163, 203, 438
-SETTIMEOFDAY, CLOCK_SETTIME = 164, 227
+SETTIMEOFDAY, CLOCK_SETTIME, CLOCK_GETTIME = 164, 227, 228
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
 
@@ -26,6 +26,12 @@ FILTERS = {
         (EQUAL, 1, 0, SETTIMEOFDAY),
         (RETURN, 0, 0, ALLOW),
         (RETURN, 0, 0, REFUSE),
+    ],
+    "reading": [
+        (LOAD, 0, 0, NR),
+        (EQUAL, 0, 1, CLOCK_GETTIME),
+        (RETURN, 0, 0, REFUSE),
+        (RETURN, 0, 0, ALLOW),
     ],
     "seccomp": [
         (LOAD, 0, 0, NR),

@@ -1,0 +1,323 @@
+"""`vdso doctor`: is the clock fast, why not, and what does that cost.
+
+Prints; vdso.measure.doctor measures, looks and concludes.
+"""
+
+import os
+import sys
+import textwrap
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vdso.commands.output import print_json, printable, styled
+from vdso.commands.parser import Parser
+from vdso.errors import UsageError, VdsoError
+from vdso.measure.doctor.result import CRITICAL, FAST, NOTE, SLOW, WARNING
+
+if TYPE_CHECKING:
+    from vdso.measure.doctor.catalogue import Check
+    from vdso.measure.doctor.result import Diagnosis, Figures, Finding, Observation, Subject
+
+HELP = """\
+usage: vdso doctor [--quick] [--json | --openmetrics] [-p PID | -- COMMAND [ARGUMENT...]]
+       vdso doctor --list [--json]
+
+Says whether reads of the clock are fast here, why not, what that costs, and the one command or setting that
+mends each cause. Looks at the vDSO, the clocksource, the CPUs' counters, the kernel's command line and its
+messages, and what stands between the process and its clock; measures what each clock costs; changes nothing.
+
+  -p, --pid PID    that process's own view: its C library, its vDSO, filters, tracer, preloaded libraries
+  -- COMMAND       the same of a program, which is run to its end; what it prints goes to standard error
+  --quick          fewer rounds: under half a second instead of some two
+  --json           for programs; docs/doctor.md has the schema
+  --openmetrics    metrics, for node_exporter's textfile collector
+  --list           every check that there is, with its cause and remedy
+
+example:
+  vdso doctor
+  vdso doctor --quick && echo the clock is fast
+  vdso doctor -- ./my-server --once
+  vdso doctor --openmetrics >vdso.prom.new; mv vdso.prom.new /var/lib/node_exporter/vdso.prom
+
+exit status:
+  0 fast; 1 slow; 2 unknown, and usage, no such process, output that cannot be written;
+  126, 127 the command cannot be executed, is not found
+"""
+
+HINT = "vdso doctor --help shows how"
+COLUMNS_MAX, COLUMNS_MIN = 100, 20
+INDENT = "  "
+VERDICT_STYLES = {FAST: "green", SLOW: "red"}
+SEVERITY_STYLES = {CRITICAL: "red", WARNING: "yellow", NOTE: "cyan"}
+UNDECIDED = 2
+ROWS_SHOWN = 3
+# What `vdso bench` warns of and no check says: the figures may be off.
+NOISE = ("unpinned", "frequency-scaling", "stolen-time", "load", "noisy-machine", "cut-short")
+
+
+def options(words: list[str]) -> Namespace | None:
+    """The options, `command` among them; None where help was printed. Raises UsageError."""
+    parser = Parser("doctor", HELP)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--openmetrics", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("-p", "--pid", metavar="PID")
+    own, dashes, command = words, [], []
+    if "--" in words:
+        at = words.index("--")
+        own, dashes, command = words[:at], ["--"], words[at + 1 :]
+    found = parser.read(own)
+    if found is None:
+        return None
+    if dashes and not command:
+        raise UsageError("no command after --", HINT)
+    if found.json and found.openmetrics:
+        raise UsageError("--json or --openmetrics", HINT)
+    if found.pid is not None and command:
+        raise UsageError("-p PID or -- COMMAND: one of them is looked at", HINT)
+    if found.list and (found.quick or found.openmetrics or found.pid is not None or command):
+        raise UsageError("--list looks at nothing, and goes with --json alone", HINT)
+    if found.pid is not None:
+        digits = found.pid.isascii() and found.pid.isdigit()
+        if not digits or not 0 < int(found.pid) < 1 << 31:
+            raise UsageError(f"no process id: {found.pid}", HINT)
+        found.pid = int(found.pid)
+    found.command = command or None
+    return found
+
+
+def main(words: list[str]) -> int:
+    """Examines, prints, and returns the exit status."""
+    found = options(words)
+    if found is None:
+        return 0
+    try:
+        if found.list:
+            return show_list(found.json)
+        from vdso.measure.doctor.examination import diagnose
+
+        diagnosis = diagnose(quick=found.quick, pid=found.pid, command=found.command)
+        if found.json:
+            print_json(diagnosis.to_json())
+        elif found.openmetrics:
+            from vdso.measure.doctor.openmetrics import render
+
+            sys.stdout.write(render(diagnosis))
+        else:
+            sys.stdout.write("\n".join(lines(diagnosis, columns())) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # 1 would say that the clock is slow.
+        failed = VdsoError(str(error.strerror or error).lower())
+        failed.exit_code = UNDECIDED
+        raise failed from None
+    return diagnosis.exit_status
+
+
+def columns() -> int:
+    """Of the terminal; off one, what lines are wrapped to."""
+    if not sys.stdout.isatty():
+        return COLUMNS_MAX
+    try:
+        # 0: nobody has told the terminal how wide it is.
+        there = os.get_terminal_size(sys.stdout.fileno()).columns or COLUMNS_MAX
+    except OSError:
+        return COLUMNS_MAX
+    return max(COLUMNS_MIN, min(COLUMNS_MAX, there))
+
+
+# ---- The screen ----
+
+
+def lines(found: "Diagnosis", width: int) -> Iterator[str]:
+    """The diagnosis as people read it."""
+    yield from wrapped(
+        f"{found.verdict}: {found.reason}", width, style=VERDICT_STYLES.get(found.verdict, "yellow")
+    )
+    if found.cost is not None:
+        yield from wrapped(found.cost.sentence, width)
+    yield ""
+    for name, text in facts(found):
+        yield from entry(name, text, width)
+    if found.figures is not None:
+        yield from table(found.figures, width)
+        for caution in found.figures.cautions:
+            if caution.id in NOISE:
+                yield from wrapped(caution.text, width, first=f"{INDENT}figures: ", rest=INDENT)
+    for one in found.findings:
+        yield ""
+        yield from finding_lines(one, width)
+    if found.unseen:
+        yield ""
+        yield from wrapped("could not be looked at", width, style="bold")
+        for missed in found.unseen:
+            names = f" ({', '.join(missed.checks)})" if missed.checks else ""
+            text = f"{missed.what}: {missed.why}{names}"
+            yield from wrapped(text, width, first=INDENT, rest=INDENT * 2)
+
+
+def facts(found: "Diagnosis") -> Iterator[tuple[str, str]]:
+    """What was looked at, each with its name."""
+    machine = found.host.machine
+    brings = f" with {found.host.paravirtual}" if found.host.paravirtual else ""
+    about = [
+        f"Linux {machine.kernel}",
+        machine.architecture,
+        machine.cpu_model,
+        f"{machine.cpus} CPU{'' if machine.cpus == 1 else 's'}",
+        f"on {found.host.hypervisor}{brings}" if found.host.hypervisor else "",
+        found.host.product,
+    ]
+    yield "host", ", ".join(filter(None, about))
+    others = f" of {' '.join(found.host.clocksources)}" if found.host.clocksources else ""
+    mode = f"; mode {found.host.mode}, proven by {found.host.mode_by}" if found.host.mode else ""
+    yield "clocksource", f"{machine.clocksource or 'unknown'}{others}{mode}"
+    yield (
+        {"self": "process", "process": "process", "command": "command"}[found.subject.kind],
+        about_subject(found.subject),
+    )
+    counter = found.figures.counter if found.figures else None
+    if counter is not None and counter.read_ns is not None:
+        agree = (
+            f"{counter.warps} reads behind another CPU's"
+            if counter.warps
+            else f"{counter.pairs} pair{'' if counter.pairs == 1 else 's'} of CPUs compared, none behind"
+            if counter.compared
+            else "not compared between CPUs"
+        )
+        ordered = "" if counter.ordered_ns is None else f", rdtscp {counter.ordered_ns:.1f} ns"
+        flags = f"; {' '.join(found.host.flags)}" if found.host.flags else ""
+        yield "counter", f"rdtsc {counter.read_ns:.1f} ns{ordered}; {agree}{flags}"
+    if found.aslr is not None:
+        one = "the address" if found.aslr.distinct == 1 else f"{found.aslr.distinct} addresses"
+        yield "ASLR", f"{one} of the vDSO in {found.aslr.execs} executions, {found.aslr.entropy_bits} bits"
+    if found.observation is not None:
+        yield "observed", about_observation(found.observation)
+        for missed in found.observation.stat.unknown:
+            yield "", f"not {missed.what}: {missed.why}"
+
+
+def about_observation(seen: "Observation") -> str:
+    """What it read, most first."""
+    text = f"{seen.reads:,} reads in {seen.stat.seconds:.2f} s"
+    rows = sorted(seen.served, key=lambda row: -row.calls)[:ROWS_SHOWN]
+    ways = {"vdso": "the vDSO", "vdso-syscall": "the vDSO's system call", "syscall": "its own system call"}
+    parts = [f"{row.calls:,} {row.clock or row.function} by {ways.get(row.route, row.route)}" for row in rows]
+    slowed = ["counting its system calls has slowed it"] if seen.slowed else []
+    return "; ".join([text, *parts, *slowed])
+
+
+def about_subject(subject: "Subject") -> str:
+    who = subject.name or subject.program or "?"
+    if subject.kind != "self":
+        who = f"{subject.pid}, {who}"
+    image = {"kernel": "the kernel's vDSO", "none": "no vDSO", "": "its vDSO unknown"}.get(
+        subject.image, f"the vDSO of {subject.image}"
+    )
+    bits = "" if subject.bits is None else f"{subject.bits} bits"
+    page = f"vsyscall {subject.vsyscall}" if subject.vsyscall else ""
+    count = subject.seccomp_filters
+    filters = f"{count} seccomp filter{'' if count == 1 else 's'}" if count else ""
+    ended = f"ended: {subject.ended}" if subject.ended else ""
+    parts = (who, bits, subject.libc or "C library unknown", image, page, filters, ended)
+    return printable(", ".join(filter(None, parts)))
+
+
+def finding_lines(one: "Finding", width: int) -> Iterator[str]:
+    style = SEVERITY_STYLES[one.severity]
+    yield from wrapped(f"{one.severity}: {one.title} [{one.id}]", width, style=style)
+    yield from wrapped(one.cause, width, first=INDENT, rest=INDENT)
+    yield from wrapped(remedy(one), width, first=INDENT, rest=INDENT)
+
+
+def remedy(one: "Finding | Check") -> str:
+    return f"to {'change' if one.severity == NOTE else 'mend'} it: {one.remedy}"
+
+
+def entry(name: str, text: str, width: int) -> Iterator[str]:
+    """A fact with its name in front, below it where there is no room beside it."""
+    if width >= 60:
+        return wrapped(text, width, first=f"{name:<12} ", rest=" " * 13)
+    return iter([*([name] if name else []), *wrapped(text, width, first=INDENT, rest=INDENT)])
+
+
+def table(figures: "Figures", width: int) -> Iterator[str]:
+    """ns a read, a line a clock; as many columns as there is room for."""
+    cells: list[tuple[str, ...]] = [
+        ("ns a read", "vDSO", "C library", "system call", "ratio", "getres", "step seen")
+    ]
+    for clock in figures.clocks:
+        ratio = "" if clock.ratio is None else f"{clock.ratio:.1f}x"
+        figures_of = (ns(clock.vdso_ns), ns(clock.libc_ns), ns(clock.syscall_ns), ratio)
+        cells.append(
+            (f"{INDENT}{clock.clock}", *figures_of, whole(clock.resolution_ns), whole(clock.step_ns))
+        )
+    # From the right they go: the names and the first figures are what is wanted most.
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    kept = len(wide)
+    while kept > 2 and sum(wide[:kept]) + 2 * (kept - 1) > width:
+        kept -= 1
+    for row in cells:
+        line = row[0].ljust(wide[0]) + "".join(
+            f"  {cell:>{size}}" for cell, size in zip(row[1:kept], wide[1:kept], strict=True)
+        )
+        yield line.rstrip()[:width] if width < wide[0] + wide[1] + 2 else line.rstrip()
+
+
+def ns(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+def whole(value: int | None) -> str:
+    """ns with its unit, as short as it goes."""
+    if value is None:
+        return "none"
+    for size, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value} ns"
+
+
+def wrapped(text: str, width: int, *, first: str = "", rest: str = "", style: str = "") -> Iterator[str]:
+    room = max(width, COLUMNS_MIN)
+    for line in textwrap.wrap(
+        printable(text), room, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    ):
+        yield styled(line, style) if style else line
+
+
+# ---- The list ----
+
+
+def show_list(as_json: bool) -> int:
+    """Every check, its texts as the catalogue has them."""
+    from vdso.measure.doctor.catalogue import CHECKS
+
+    if as_json:
+        rows = [
+            {
+                "id": one.id,
+                "severity": one.severity,
+                "title": one.title,
+                "cause": one.cause,
+                "remedy": one.remedy,
+                "source": one.source,
+            }
+            for one in CHECKS
+        ]
+        print_json({"checks": rows})
+        return 0
+    width = columns()
+    sys.stdout.write("\n".join(line for one in CHECKS for line in check_lines(one, width)) + "\n")
+    return 0
+
+
+def check_lines(one: "Check", width: int) -> Iterator[str]:
+    yield from wrapped(f"{one.id} ({one.severity}): {one.title}", width, style=SEVERITY_STYLES[one.severity])
+    yield from wrapped(one.cause, width, first=INDENT, rest=INDENT)
+    yield from wrapped(remedy(one), width, first=INDENT, rest=INDENT)
+    yield f"{INDENT}{one.source}"

@@ -1,0 +1,161 @@
+"""One examination: of this process, of another, or of a command that is started for it.
+
+Measures first, while nothing of the command runs; then looks, observes, and concludes.
+"""
+
+import dataclasses
+import os
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from vdso import __version__
+from vdso.errors import NothingToDiagnose, SourceError
+from vdso.kernel import auxv, process
+from vdso.measure.doctor import diagnosis, measuring, program
+from vdso.measure.doctor.measuring import now_ns
+from vdso.measure.doctor.result import FORMAT, KIND, Diagnosis
+from vdso.measure.doctor.view import Measured, View
+
+if TYPE_CHECKING:
+    from vdso.measure.doctor.observation import Observed
+
+NS_PER_S = 1_000_000_000
+# For how long a running process is observed.
+WINDOW_S, WINDOW_QUICK_S = 0.5, 0.1
+# After the command was let go.
+LOOK_AGAIN_S = (0.03, 0.3)
+
+
+def diagnose(*, quick: bool = False, pid: int | None = None, command: list[str] | None = None) -> Diagnosis:
+    """Examines this process, or that of `pid`, or `command`, which it runs to its end.
+
+    Raises NothingToDiagnose: no such process, or none with memory of its own, or it has ended meanwhile;
+    CommandNotFound, CommandNotExecutable. Pins the calling thread for as long as it measures.
+    """
+    if pid is not None and command is not None:
+        raise ValueError("a process or a command")
+    begun, started_ns = now_ns(time.CLOCK_REALTIME), now_ns()
+    begin = None if pid is None else there(pid)
+    examined = Examination(measuring.measure(quick))
+    if command is not None:
+        examined.command(command)
+    elif pid is not None:
+        examined.process(pid, WINDOW_QUICK_S if quick else WINDOW_S, touch=not quick)
+    else:
+        examined.look(examined.view_of(None))
+    if pid is not None and begin != started(pid):
+        raise NothingToDiagnose(f"process {pid} ended while it was looked at")
+    return conclude(examined, quick=quick, begun=begun, started_ns=started_ns)
+
+
+class Examination:
+    """What is known so far: the view that was looked through last, and what that has shown."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+        self.there, self.used = diagnosis.split()
+
+    def view_of(self, pid: int | None, *, command: bool = False, counted: bool = False) -> View:
+        architecture = platform.machine()
+        return View(self.measured, pid=pid, architecture=architecture, command=command, counted=counted)
+
+    def look(self, view: View) -> None:
+        """Looks at what is there; a later view takes the place of the one before."""
+        looked = diagnosis.Looked()
+        looked.run(view, self.there)
+        self.view, self.looked, self.subject = view, looked, diagnosis.subject(view)
+
+    def command(self, words: list[str]) -> None:
+        """Looks at it, and runs it to its end. Raises CommandNotFound, CommandNotExecutable."""
+        from vdso.measure.doctor import observation
+        from vdso.measure.doctor.patient import held
+        from vdso.swap.run import keep_low_descriptors
+
+        keep_low_descriptors()
+        with held(words) as (pid, why):
+            if not why:
+                self.look(self.view_of(pid, command=True))
+
+        def look_again(pid: int, counted: bool) -> None:
+            """It may have become another program, as env does."""
+            again = Examination(self.measured)
+            view = again.view_of(pid, command=True, counted=counted)
+            if program.path(view) in ("", self.subject.program):
+                return
+            again.look(view)
+            if started(pid):  # else it is known by what was seen before
+                self.view, self.looked, self.subject = again.view, again.looked, again.subject
+
+        if why:
+            self.look(self.view_of(0, command=True))
+        seen = observation.of_command(words, look_again, LOOK_AGAIN_S)
+        if why:
+            self.looked.miss("the command before its first instruction", why)
+        stat = seen.observation.stat if seen.observation else None
+        ran = stat.pid if stat else self.subject.pid
+        self.subject = dataclasses.replace(self.subject, pid=ran, ended=seen.ended)
+        self.observed(seen)
+
+    def process(self, pid: int, window_s: float, *, touch: bool) -> None:
+        """Looks at it, and at how it reads the clock for that long."""
+        from vdso.measure.doctor import observation
+
+        self.look(self.view_of(pid))
+        self.observed(observation.of_process(pid, window_s, touch=touch))
+
+    def observed(self, seen: "Observed") -> None:
+        lacking = {**self.measured.lacking, "observation": seen.why}
+        self.view.measured = dataclasses.replace(self.measured, observation=seen.observation, lacking=lacking)
+        self.looked.run(self.view, self.used)
+
+
+def conclude(examined: Examination, *, quick: bool, begun: int, started_ns: int) -> Diagnosis:
+    view, looked = examined.view, examined.looked
+    verdict, reason = diagnosis.judge(view, looked)
+    return Diagnosis(
+        kind=KIND,
+        format=FORMAT,
+        version=__version__,
+        taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun // NS_PER_S)),
+        duration_s=round((now_ns() - started_ns) / NS_PER_S, 3),
+        quick=quick,
+        verdict=verdict,
+        reason=reason,
+        cost=diagnosis.cost(view, looked, verdict),
+        host=diagnosis.host(view),
+        subject=examined.subject,
+        figures=view.measured.figures,
+        aslr=view.measured.aslr,
+        observation=view.measured.observation,
+        findings=looked.ordered(),
+        unseen=looked.not_seen(),
+        checks=tuple(looked.checks),
+    )
+
+
+def there(pid: int) -> bytes:
+    """When the process was started. Raises NothingToDiagnose where there is none that has memory."""
+    begin = started(pid)
+    if not begin:
+        if not process.proc_mounted():
+            raise NothingToDiagnose(process.NOT_MOUNTED, "mount -t proc proc /proc")
+        raise NothingToDiagnose(f"there is no process {pid}")
+    if os.access(process.path(pid, "auxv"), os.R_OK):
+        try:
+            auxv.read(pid)
+        except SourceError as error:
+            # What is somebody else's can be looked at in part.
+            if "belongs to somebody else" not in error.message:
+                raise NothingToDiagnose(error.message, error.hint) from None
+    return begin
+
+
+def started(pid: int) -> bytes:
+    """The 22nd field of its stat, b"" where it is gone or a zombie: proc_pid_stat(5)."""
+    try:
+        with open(process.path(pid, "stat"), "rb", buffering=0) as stream:
+            words = stream.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return b""
+    return b"" if len(words) < 20 or words[0] in (b"Z", b"X") else words[19]

@@ -1,0 +1,165 @@
+"""How a command or a running process reads the clock, counted by the means of `vdso stat`.
+
+A command is counted from its first instruction on, with all that it starts; a process for a moment, by jumps
+in its vDSO that are taken out again, or, where it is to be left alone, by its system calls. What could not be
+counted is said.
+"""
+
+import os
+import resource
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vdso.errors import VdsoError
+from vdso.measure.calls import Call
+from vdso.measure.counting import Counts, OfCommand, OfProcess
+from vdso.measure.doctor.patient import Plain, Running, Signals, printing_elsewhere
+from vdso.measure.doctor.result import OWN, Observation
+from vdso.measure.entries import Entries
+from vdso.measure.stat import Meaning, Unknown, ending, stat
+
+RAW_CALLS = "system calls that the program makes itself"
+SERVED_CALLS = "reads that the vDSO serves"
+LOOK_S = 3600.0  # nothing has to be done before the command ends
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """`observation`: None where nothing could be counted, and `why` says why. `ended`: how a command did."""
+
+    observation: Observation | None
+    why: str
+    ended: str
+
+
+def of_command(
+    command: list[str], meanwhile: Callable[[int, bool], None], pauses_s: tuple[float, ...]
+) -> Observed:
+    """Runs it to its end. `meanwhile` is called while it runs, after each of these pauses, with its process
+    id and whether it is counted.
+
+    Raises CommandNotFound, CommandNotExecutable.
+    """
+    meaning = Meaning()
+    # By tracepoints a system call is counted in passing; by a filter it waits for us.
+    entries, why_not_passing = entries_of(os.getpid())
+    stopping = entries is None and meaning.raw_calls_show
+    try:
+        before = entries.read() if entries is not None else {}
+        with Signals() as signals:
+            counting = OfCommand(command, raw_calls=stopping)
+            try:
+                start(counting, signals)
+                run(counting, meanwhile, pauses_s)
+                counts = counting.stop()
+            except VdsoError as error:  # then it was not run
+                plain = Plain(command)
+                start(plain, signals)
+                run(plain, meanwhile, pauses_s)
+                return Observed(None, error.message, ending(plain.status))
+        if entries is not None:
+            counts = with_entered(counts, entries.read(), before, meaning)
+    finally:
+        if entries is not None:
+            entries.close()
+    ended = ending(counting.status)
+    if not counts.programs:
+        # Its follower has said so, on the standard error stream.
+        return Observed(None, "programs cannot be traced here", ended)
+    lacking = [] if stopping or entries is not None else [Unknown(RAW_CALLS, why_not_passing)]
+    found = stat(counts, meaning, command=command, pid=counting.pid, ended=ended, unknown=lacking)
+    slowed = stopping and any(row.route == OWN for row in found.rows)
+    return Observed(Observation(found, whole=True, slowed=slowed), "", ended)
+
+
+def start(running: Running, signals: Signals) -> None:
+    with printing_elsewhere():
+        running.start()
+    signals.to(running)
+
+
+def run(running: Running, meanwhile: Callable[[int, bool], None], pauses_s: tuple[float, ...]) -> None:
+    """To its end."""
+    for pause_s in pauses_s:
+        if running.wait(pause_s):
+            return
+        meanwhile(running.pid, isinstance(running, OfCommand))
+    while not running.wait(LOOK_S):
+        pass
+
+
+def of_process(pid: int, window_s: float, *, touch: bool) -> Observed:
+    """For that long, or until its end. `touch`: also the reads that its vDSO serves, for which jumps are put
+    into it and taken out again."""
+    meaning = Meaning()
+    lacking = [Unknown(SERVED_CALLS, "they are counted by jumps in its vDSO, and --quick leaves it as it is")]
+    if touch:
+        counting = OfProcess(pid, passed_on=not meaning.raw_calls_show)
+        try:
+            counting.start()
+        except VdsoError as error:
+            lacking = [Unknown(SERVED_CALLS, error.message)]
+        else:
+            try:
+                counting.wait(window_s)
+            finally:
+                counts = counting.stop()
+            lacking = [Unknown("who goes on counting", error.message) for error in counting.left]
+            if counting.why_not_raw:
+                lacking.append(Unknown(RAW_CALLS, f"no tracepoints: {counting.why_not_raw}"))
+            found = stat(counts, meaning, pid=pid, unknown=lacking)
+            return Observed(Observation(found, whole=True, slowed=False), "", "")
+    entries, why = entries_of(pid)
+    if entries is None:
+        return Observed(None, f"{lacking[0].why}; {why}", "")
+    try:
+        began_s = time.monotonic()
+        watch(pid, window_s)
+        counts = Counts(time.monotonic() - began_s, 0, (), False, {})
+        counts = with_entered(counts, entries.read(), {}, meaning)
+    finally:
+        entries.close()
+    found = stat(counts, meaning, pid=pid, unknown=lacking)
+    return Observed(Observation(found, whole=False, slowed=False), "", "")
+
+
+def entries_of(pid: int) -> tuple[Entries | None, str]:
+    """Counts the system calls of that process by tracepoints, and of what it starts from now on; or None, and
+    why not."""
+    # A command's own limits are ours as they were.
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        return Entries(pid), ""
+    except OSError as error:
+        return None, f"no tracepoints: {(error.strerror or str(error)).lower()}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def with_entered(
+    counts: Counts, entered: Mapping[Call, int], before: Mapping[Call, int], meaning: Meaning
+) -> Counts:
+    """With the system calls that tracepoints have seen since then, but for those that the vDSO has made."""
+    raw = {call: number - before.get(call, 0) for call, number in entered.items()}
+    if not meaning.raw_calls_show:
+        for (call, _), number in counts.totals().items():
+            if call in raw:
+                raw[call] = max(0, raw[call] - number)
+    raw = {call: number for call, number in raw.items() if number}
+    return Counts(counts.seconds, counts.programs, counts.threads, counts.full, raw)
+
+
+def watch(pid: int, seconds: float) -> None:
+    """Waits for that long, or for its end."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(seconds * 1000)
+    finally:
+        os.close(fd)
