@@ -12,31 +12,20 @@ Knows nothing of how a program comes to run on a session: that is vdso.swap's.
 
 import errno
 import os
-import secrets
 import time
 from dataclasses import dataclass
 
 from vdso import _core
+from vdso.clocks.holders import MEMFD, check_name, held, inode_of, open_held, pids_on
 from vdso.clocks.transform import NS_PER_S, RATE_ONE
 from vdso.errors import (
     BadWhen,
     PageBusy,
-    PageNotThere,
     SessionAmbiguous,
     SessionError,
     SessionNotThere,
     SessionRefused,
-    UsageError,
 )
-
-MEMFD = "vdso-clock:"
-NAME_LIMIT = 64
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-
-# Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
-HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
-# It ends a moment after the last process that has the page mapped, detached ones among them.
-_LINGERER = "vdso-session"
 
 # A process that is attached anew finds out by its page's version that it is another one (c/core/attach.c).
 _VERSIONS = 64
@@ -103,20 +92,8 @@ class Adjustment:
 RESET = Adjustment(offset_ns=0, rate=RATE_ONE)
 
 
-def check_name(name: str) -> str:
-    """The name, if a session may have it. Raises UsageError."""
-    hint = (
-        "letters, digits, dot, dash and underscore, 64 at most, and not digits alone: these are process ids"
-    )
-    if not name:
-        raise UsageError("a session's name cannot be empty", hint)
-    if not _NAME_CHARACTERS.issuperset(name) or len(name) > NAME_LIMIT or name[0] == "-" or name.isdigit():
-        raise UsageError(f"not a session's name: {name}", hint)
-    return name
-
-
 def create(name: str, first: Adjustment | None = None, *, everything: bool = False) -> _core.ClockPage:
-    """The page of a new session, which lives as long as somebody among HOLDERS has it open.
+    """The page of a new session, which lives as long as a holder has it open.
 
     `first`: what its clock says from the outset; `everything`: MONOTONIC, BOOTTIME and RAW follow the rate
     too. Whether there is a session of that name is for the caller to see to. Raises UsageError, BadWhen.
@@ -132,7 +109,7 @@ def create_for(pid: int, first: Adjustment | None = None, *, everything: bool = 
 def _create(name: str, first: Adjustment | None, everything: bool) -> _core.ClockPage:
     page = _core.ClockPage.create(MEMFD + name)
     try:
-        for _ in range(1 + secrets.randbelow(_VERSIONS)):
+        for _ in range(1 + os.urandom(1)[0] % _VERSIONS):
             page.begin(everything, *(first or Adjustment()).words())
     except (OSError, OverflowError) as error:
         raise as_error(error) from None
@@ -145,14 +122,13 @@ def _create(name: str, first: Adjustment | None, everything: bool) -> _core.Cloc
 
 def sessions() -> list[Found]:
     """Every session whose holder this user may look into, by name."""
-    held = _held()
-    running = _programs({inode for holder in held for inode in holder.pages})
+    holders = list(held())
+    running = pids_on({inode for holder in holders for inode in holder.pages})
     found: dict[int, Found] = {}
-    for holder in held:
+    for holder in holders:
         for inode, (name, path) in holder.pages.items():
             programs = tuple(running.get(inode, ()))
-            # A follower keeps what an inner command line brought to it until it needs the room.
-            if (len(holder.pages) > 1 or holder.comm == _LINGERER) and not programs:
+            if not holder.is_sure() and not programs:
                 continue
             try:
                 uid = os.stat(f"/proc/{holder.pid}").st_uid
@@ -174,7 +150,7 @@ def find(name: str | None) -> Found:
         time.sleep(_PAUSE_S)
         there = sessions()
     if name is None:
-        own = _inode_of(os.getpid())
+        own = inode_of(os.getpid())
         there = [one for one in there if one.inode == own] or there
         if not there:
             raise SessionNotThere(
@@ -200,55 +176,6 @@ def of_process(pid: int) -> Found | None:
     return next((one for one in sessions() if pid in one.programs), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    pid: int
-    comm: str
-    pages: dict[int, tuple[str, str]]  # inode: session's name, path of the descriptor
-
-
-def _held() -> list[_Holder]:
-    """The holders that can be looked into, and what they hold."""
-    held: list[_Holder] = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as stream:
-                comm = stream.read().rstrip("\n")
-            if comm not in HOLDERS:
-                continue
-            pages: dict[int, tuple[str, str]] = {}
-            for fd in os.listdir(f"/proc/{entry}/fd"):
-                path = f"/proc/{entry}/fd/{fd}"
-                target = os.readlink(path)
-                if target.startswith(f"/memfd:{MEMFD}"):
-                    name = target.removeprefix(f"/memfd:{MEMFD}").removesuffix(" (deleted)")
-                    pages[os.stat(path).st_ino] = (name, path)
-        except OSError:
-            continue  # gone meanwhile, or another user's
-        if pages:
-            held.append(_Holder(int(entry), comm, pages))
-    return held
-
-
-def _programs(inodes: set[int]) -> dict[int, list[int]]:
-    """{inode: pids that run on it}."""
-    running: dict[int, list[int]] = {}
-    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))) if inodes else ():
-        inode = _inode_of(pid)
-        if inode in inodes:
-            running.setdefault(inode, []).append(pid)
-    return running
-
-
-def _inode_of(pid: int) -> int:
-    try:
-        return _core.clock_inode(pid)
-    except OSError:
-        return 0
-
-
 # ---- adjusting ----
 
 
@@ -267,24 +194,7 @@ def find_open(name: str | None) -> tuple[Found, _core.ClockPage]:
 
 def open_page(found: Found) -> _core.ClockPage:
     """The session's page, to read and to adjust. Raises SessionNotThere, SessionError."""
-    try:
-        fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise SessionNotThere(f"the session {found.name} has just ended") from None
-    except OSError as error:
-        raise SessionError(
-            f"the session {found.name} cannot be opened: {error.strerror}", "it is its user's, and root's"
-        ) from None
-    try:
-        if os.fstat(fd).st_ino != found.inode:  # the descriptor's number has come to something else
-            raise SessionNotThere(f"the session {found.name} has just ended")
-        return _core.ClockPage.from_fd(fd)
-    except PageNotThere:
-        raise SessionError(
-            f"the session {found.name} is another version's", "the vdso that began it shows and adjusts it"
-        ) from None
-    finally:
-        os.close(fd)
+    return open_held(found.name, found.path, found.inode)
 
 
 def adjust(page: _core.ClockPage, adjustment: Adjustment) -> None:

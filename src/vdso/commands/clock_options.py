@@ -62,6 +62,6 @@ def read_clock(options: ClockOptions, values: dict[str, str], freeze: bool) -> N
             raise UsageError(f"no such set of clocks: {values['--clocks']}", "wall, or all")
         options.everything = values["--clocks"] == "all"
     if "--session" in values:
-        from vdso.clocks.session import check_name
+        from vdso.clocks.holders import check_name
 
         options.session = check_name(values["--session"])

@@ -215,17 +215,15 @@ def join_or_make(
     """
     import fcntl
 
-    from vdso.clocks.session import find_open
-    from vdso.errors import SessionNotThere
+    from vdso.clocks.holders import open_named
 
     lock = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     # By this name another command line finds us and our page, as long as nobody else holds it.
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("vdso-run")
-    try:
-        _, page = find_open(name)
-    except SessionNotThere:
+    page = open_named(name)
+    if page is None:
         return make(name), False, lock
     if asked:
         raise SessionExists(

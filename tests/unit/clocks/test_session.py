@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 
 from vdso import _core
+from vdso.clocks.holders import check_name
 from vdso.clocks.session import (
     RESET,
     Adjustment,
     Found,
     adjust,
-    check_name,
     create,
     find,
     open_page,
