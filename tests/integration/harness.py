@@ -262,6 +262,10 @@ class Programs:
     def c(self, name: str) -> Path:
         return self._build(name, ["gcc", "-O1", "-pthread", str(SOURCES / f"{name}.c"), "-lrt"])
 
+    def cpp(self, name: str) -> Path:
+        words = [want("g++", "g++"), "-std=c++17", "-O1", "-pthread", str(SOURCES / f"{name}.cpp")]
+        return self._build(name, words)
+
     def static(self, name: str) -> Path:
         return self._build(
             f"{name}-static", ["gcc", "-O1", "-static", "-pthread", str(SOURCES / f"{name}.c")]

@@ -292,37 +292,3 @@ def test_followers_killed_over_waits(privileged: Way, start: Start) -> None:
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert (out, err) == ("[]\n", "")
     assert killed
-
-
-def test_languages(privileged: Way) -> None:
-    """What a language makes of such waits is its own; that they end is ours."""
-    script = """
-import asyncio, queue, threading, time
-began = time.monotonic()
-condition = threading.Condition()
-with condition:
-    assert not condition.wait(0.05)
-assert not threading.Event().wait(0.05)
-assert not threading.Lock().acquire(timeout=0.05) or True
-try:
-    queue.Queue().get(timeout=0.05)
-except queue.Empty:
-    pass
-async def late():
-    try:
-        await asyncio.wait_for(asyncio.sleep(60), 0.05)
-    except TimeoutError:
-        return True
-assert asyncio.run(late())
-time.sleep(0.05)
-assert time.monotonic() - began < 20
-print("ok")
-"""
-    for options in (
-        ["--offset", "+1000d"],
-        ["--freeze"],
-        ["--rate", "100"],
-        ["--rate", "100", "--clocks", "all"],
-    ):
-        done = privileged.run(sys.executable, "-c", script, offset=None, options=options)
-        assert (done.returncode, done.stdout, said(done)) == (0, "ok\n", [])
