@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,28 +125,6 @@ def test_a_program(name: str, programs: Programs, start: Start, attach: Attach, 
     assert_done(attach(process.pid, "--at", "@999993600"), "attached")
     assert 999_993_600 <= float(ask(process).split()[1]) < 999_993_600 + TIMEOUT_S
     assert process.poll() is None
-
-
-def test_a_server_that_serves(programs: Programs, start: Start) -> None:
-    """A static Go server answers every request meanwhile, with one of the two times."""
-    process = start([programs.go("ticking")])
-    url = f"http://127.0.0.1:{line_of(process).split()[1]}/"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def assert_serves(by_s: float) -> None:
-        for _ in range(20):
-            before = host_clocks()
-            with opener.open(url, timeout=TIMEOUT_S) as answer:
-                text = answer.read().decode()
-            [(name, value)] = parse_reading(text, before, host_clocks()).lines
-            assert abs(value - before[name] - by_s) < 5
-
-    page = attaching.clock_page(OFFSET_S * 10**9)
-    for _ in range(10):
-        assert_serves(HOST)
-        attaching.attach(process.pid, page.reader_fd, timeout_s=20)
-        assert_serves(OFFSET_S)
-        attaching.detach(process.pid, timeout_s=20)
 
 
 def test_children(programs: Programs, start: Start, attach: Attach, detach: Attach) -> None:
