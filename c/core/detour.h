@@ -3,10 +3,11 @@
  * to, and the copy of the function's beginning by which the rest stays reachable. Computes bytes, and touches no process.
  *
  * The jump replaces exactly one instruction. Nothing stands, returns or branches into the middle of an instruction, so
- * whoever was interrupted anywhere in the function, in however many signal frames, goes on rightly whether the jump is there
- * or not: no thread has to be stepped away, and no stack looked through. Best is an early instruction, since what comes
- * before it has to be undone: where there are unused bytes between functions near by, one of two bytes will do, for a
- * short jump to a long one that stands there; else it has to be one of five.
+ * whoever was interrupted anywhere in the function, in however many signal frames, goes on rightly once the jump is there: no
+ * thread has to be stepped away. Best is an early instruction, since what comes before it has to be undone: where there are
+ * unused bytes between functions near by, one of two bytes will do, for a short jump to a long one that stands there; else it
+ * has to be one of five. When the jumps go, whoever stands at such a long one, with the short one behind it, is to be brought
+ * back to the short one's place.
  */
 #ifndef VDSO_CORE_DETOUR_H
 #define VDSO_CORE_DETOUR_H

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "area.h"
+#include "frames.h"
 #include "memory.h"
 
 static const enum vdso_function functions[VDSO_ATTACHED_FUNCTIONS] = {VDSO_FN_CLOCK_GETTIME, VDSO_FN_GETTIMEOFDAY, VDSO_FN_TIME};
@@ -158,6 +159,26 @@ int vdso_jumps_write_region(struct vdso_attempt *a)
 }
 
 /*
+ * Who has just made a short jump stands where the long one is, among bytes that will lead nowhere when it has gone; or will be
+ * there when a signal handler returns. The instruction that the jump has replaced comes next: with the jump in its place, too.
+ */
+static int move_away(struct vdso_attempt *a)
+{
+	struct vdso_frames_move moves[VDSO_ATTACHED_FUNCTIONS];
+	unsigned count = 0;
+	int error;
+
+	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++) {
+		const struct vdso_site *site = &a->kernel.site[i];
+
+		if (site->by != site->at)
+			moves[count++] = (struct vdso_frames_move){a->space.image + site->by, a->space.image + site->at};
+	}
+	error = count > 0 ? vdso_frames_move(&a->threads, a->mem, moves, count) : 0;
+	return error == 0 ? 0 : vdso_attempt_answer(a, VDSO_ATTACH_FAILED, error, 0);
+}
+
+/*
  * All jumps, or none, in one write, from the first byte that they change to the last. A tracer that is killed leaves a process
  * that is wholly attached or not at all.
  */
@@ -168,6 +189,8 @@ int vdso_jumps_write(struct vdso_attempt *a, bool jumps)
 
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)
 		ours[i] = a->detour[i].ours;
+	if (!jumps && move_away(a) != 0)
+		return -1;
 	if (!jumps)
 		memcpy(changed, a->kernel.image, end);
 	else if (!patch_image(a, a->region, ours, changed))

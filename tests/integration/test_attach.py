@@ -339,6 +339,19 @@ def test_calls_that_wait(programs: Programs, start: Start) -> None:
             assert (result >= 0, error) == (True, 0), name
 
 
+@pytest.mark.parametrize("how", ["thread", "frame", "aside", "nested"])
+def test_standing_at_a_jump(
+    how: str, programs: Programs, start: Start, attach: Attach, detach: Attach
+) -> None:
+    """It goes on where the jump came from: where the long ones stand, between functions, nothing is left."""
+    process = start([programs.c("standing"), how])
+    child = int(line_of(process))
+    assert_done(attach(child), "attached")
+    assert int(ask(process), 16) > 0, "it has not come to a jump"
+    assert_done(detach(child), "detached")
+    assert ask(process) == "rightly\n"
+
+
 def test_a_stopped_process(programs: Programs, start: Start, attach: Attach) -> None:
     """It stays stopped."""
     process = start([programs.c("ticking")])
