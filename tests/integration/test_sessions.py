@@ -187,6 +187,32 @@ def test_sessions_lists_them(privileged: Way, start: Start, vdso: str) -> None:
         assert word in shown
 
 
+# A page of a version to come, held as a follower holds it.
+STRANGE = """
+import os, sys
+fd = os.memfd_create("vdso-clock:strange")
+os.write(fd, b"another magic" + bytes(4 * 4096))
+with open("/proc/self/comm", "w") as stream:
+    stream.write("vdso-follower")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_that_cannot_be_read_hides_no_other(privileged: Way, start: Start, vdso: str) -> None:
+    strange = start([sys.executable, "-c", STRANGE])
+    assert strange.stdout is not None
+    read_until(strange.stdout.fileno(), "ready\n")
+    session = Session(privileged, start, "--offset", "+1d")
+    session.read()
+    done = finish([vdso, "sessions", "--json"])
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [one["name"] for one in json.loads(done.stdout)]
+    assert session.name in names
+    assert "strange" not in names
+    session.adjust("--shift", "+1d")
+
+
 def test_nothing_stays_behind(privileged: Way, start: Start) -> None:
     session = Session(privileged, start, "--offset", "+1d")
     session.read()

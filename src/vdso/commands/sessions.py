@@ -6,7 +6,7 @@ from vdso.clocks.session import Found, State, open_page, sessions, state
 from vdso.commands.output import columns, console, print_json
 from vdso.commands.parser import Parser
 from vdso.commands.time import written_duration, written_time
-from vdso.errors import PageNeverWritten, SessionError
+from vdso.errors import PageError, SessionError
 
 HELP = """\
 usage: vdso sessions [--json]
@@ -52,8 +52,8 @@ def main(words: list[str]) -> int:
 
 
 def _state(found: Found) -> State | None:
-    """None of one that has ended meanwhile, or has not begun."""
+    """None of one that has ended meanwhile, has not begun, or is of a version that this one does not read."""
     try:
         return state(found, open_page(found))
-    except (SessionError, PageNeverWritten):
+    except (SessionError, PageError):
         return None
