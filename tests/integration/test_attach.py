@@ -237,6 +237,23 @@ def test_where_ptrace_is_refused(programs: Programs, start: Start, attach: Attac
     assert_refused(done, 120, "ptrace is refused here, also of a child of our own: .*")
 
 
+@pytest.mark.parametrize("scope", ["2", "3"])
+def test_where_yama_lets_nobody_trace(scope: str, programs: Programs, start: Start, tmp_path: Path) -> None:
+    """Nor a child of one's own: no container is to blame. By a file in the place of Yama's own."""
+    process = start([programs.c("ticking")])
+    line_of(process)
+    said = tmp_path / "ptrace_scope"
+    said.write_text(scope + "\n", encoding="ascii")
+    program = (
+        "import sys; from vdso.swap import attach; attach.YAMA_SCOPE = sys.argv[1]; "
+        "attach.has_capability = lambda number: False; "
+        "from vdso.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    words = ["attach", str(process.pid), "--offset", OFFSET]
+    done = finish([*refusing("ptrace"), sys.executable, "-c", program, str(said), *words])
+    assert_refused(done, 120, rf"Yama lets nobody .*\(kernel.yama.ptrace_scope is {scope}\)")
+
+
 def test_of_an_unprivileged_user(
     programs: Programs, start: Start, attach: Attach, detach: Attach, unprivileged: list[str]
 ) -> None:

@@ -75,8 +75,8 @@ def compile_c(directory: Path, name: str, text: str, *flags: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shift(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_c(tmp_path_factory.mktemp("shift"), "shift", SHIFT)
+def shift(open_directory: Path) -> Path:
+    return compile_c(open_directory, "shift", SHIFT)
 
 
 @pytest.fixture(scope="module")

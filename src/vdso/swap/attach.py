@@ -281,20 +281,20 @@ def _refused(pid: int, report: _Report) -> VdsoError:
     scope = _yama_scope()
     if scope >= 3:
         return PtraceRefused("Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is 3)", "")
+    capable = has_capability(CAP_SYS_PTRACE)
+    if not capable and scope == 2:  # of whose process ever, and of a child of our own
+        return PtraceRefused(
+            f"Yama lets nobody without CAP_SYS_PTRACE trace {this} (kernel.yama.ptrace_scope is 2)",
+            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
+        )
     if report.other:
         return PtraceRefused(
             "ptrace is refused here, also of a child of our own: most likely by a container's filter",
             "docker run --cap-add SYS_PTRACE, or attach from outside of the container",
         )
     owners, ours = _users(pid), _users(os.getpid())
-    capable = has_capability(CAP_SYS_PTRACE)
     if not capable and owners and set(owners) != {ours[1]}:
         return PtraceRefused(f"{this} is another user's ({_user(owners[0])})", "run as that user, or as root")
-    if not capable and scope == 2:
-        return PtraceRefused(
-            f"Yama lets nobody without CAP_SYS_PTRACE trace {this} (kernel.yama.ptrace_scope is 2)",
-            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
-        )
     if not capable and scope == 1:
         return PtraceRefused(
             f"Yama lets only an ancestor trace {this} (kernel.yama.ptrace_scope is 1)",
