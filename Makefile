@@ -94,7 +94,7 @@ demo: build
 $(VENV)/peers: pyproject.toml | $(VENV)/made
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' >$@.txt
 	while read -r peer; do $(PIP) "$$peer" || echo "not installed: $$peer"; done <$@.txt
-	@command -v redis-server >/dev/null || echo "not installed: redis-server (Debian: redis-server)"
+	@for peer in redis-server faketime; do command -v $$peer >/dev/null || echo "not installed: $$peer (Debian: $$peer)"; done
 	touch $@
 
 peers: $(VENV)/peers

@@ -39,19 +39,19 @@ class UsageError(VdsoError):
     exit_code = 2
 
 
-class BadWhen(UsageError):
+class BadWhen(UsageError, ValueError):
     """A point in time that cannot be read, or that no clock can show."""
 
     default_hint = "such as 2030-01-01T00:00:00Z, 2030-01-01, '2030-01-01 12:00', or @1893456000"
 
 
-class BadDuration(UsageError):
+class BadDuration(UsageError, ValueError):
     """A duration that cannot be read."""
 
     default_hint = "such as +1000d, -2h30m, +90s or 1.5h; the units are w d h m s ms us ns"
 
 
-class BadRate(UsageError):
+class BadRate(UsageError, ValueError):
     """A rate at which no clock can run."""
 
     default_hint = "such as 10, 0.5, or 0, which freezes the clock; at most 1000000"

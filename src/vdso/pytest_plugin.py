@@ -39,16 +39,16 @@ class Traveller:
         """Of the journey that was begun last, or a new one that begins where the clock is."""
         return self._clocks[-1] if self._clocks else self("+0s")
 
-    def move_to(self, when: "Destination", tick: bool | None = None) -> None:
+    def move_to(self, destination: "Destination", tick: bool | None = None) -> None:
         """Goes there, whether there is a journey or not."""
         if self._clocks:
-            self.clock.move_to(when, tick)
+            self.clock.move_to(destination, tick)
         else:
-            self(when, tick=tick)
+            self(destination, tick=tick)
 
-    def shift(self, by: "Duration") -> None:
+    def shift(self, delta: "Duration") -> None:
         """Moves the clock by seconds, a timedelta, or text such as "1h"."""
-        self.clock.shift(by)
+        self.clock.shift(delta)
 
     def end(self) -> None:
         """Ends all journeys that it began."""

@@ -51,29 +51,29 @@ class Clock:
         """Sets it; its rate stays. Raises BadWhen."""
         self.move_to(when)
 
-    def move_to(self, when: Destination, tick: bool | None = None) -> None:
+    def move_to(self, destination: Destination, tick: bool | None = None) -> None:
         """Sets it, and with `tick` makes it tick on from there (rate 1) or stand still. Raises BadWhen."""
         with _lock:
             page = self._page()
             rate = self._line[2] if tick is None else RATE_ONE if tick else 0
-            at_ns = when_ns(when, lambda: _read(self._line, page.host_ns()))
+            at_ns = when_ns(destination, lambda: _read(self._line, page.host_ns()))
             self._show(page, (page.host_ns(), at_ns, rate))
-            zone = zone_of(when)
+            zone = zone_of(destination)
             if zone is not None:
                 self._zone = zone
                 _set_zone()
 
-    def shift(self, by: Duration) -> None:
+    def shift(self, delta: Duration) -> None:
         """Moves it by seconds, a timedelta, or text such as "1h" or "-90s". Raises BadDuration, BadWhen."""
-        by_ns = duration_ns(by)
+        by_ns = duration_ns(delta)
         with _lock:
             page = self._page()
             host = page.host_ns()
-            self._show(page, (host, in_range(_read(self._line, host) + by_ns, by), self._line[2]))
+            self._show(page, (host, in_range(_read(self._line, host) + by_ns, delta), self._line[2]))
 
-    def tick(self, by: Duration = 1) -> None:
+    def tick(self, delta: Duration = 1) -> None:
         """shift(), by one second unless told otherwise."""
-        self.shift(by)
+        self.shift(delta)
 
     def freeze(self) -> None:
         """Stops it where it is."""
@@ -198,9 +198,9 @@ def travel(
     return Travel(destination, RATE_ONE if rate is None else rate_fixed(rate), children)
 
 
-def freeze(destination: Destination | None = None, *, children: bool = False) -> Travel:
-    """travel() with rate=0; without a destination the clock stops where it is."""
-    return travel("+0s" if destination is None else destination, rate=0, children=children)
+def freeze(destination: Destination | None = None, *, tick: bool = False, children: bool = False) -> Travel:
+    """travel() with rate=0, or with `tick` 1; without a destination the clock stops where it is."""
+    return travel("+0s" if destination is None else destination, tick=tick, children=children)
 
 
 def end(clock: Clock) -> None:
