@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import sqlite3
-import ssl
 import subprocess
 import sys
 import threading
@@ -94,39 +93,6 @@ def test_numpy_and_a_rust_extension_move() -> None:
     with vdso.freeze("2030-01-01"):
         assert str(numpy.datetime64("now")) == "2030-01-01T00:00:00"
         assert uuid_utils.uuid7().timestamp == T_2030 * 1000
-
-
-@apart
-def test_a_certificate_expires(tmp_path: Path) -> None:
-    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
-    words = [want("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "365"]
-    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    assert finish([*words, "-keyout", key, "-out", certificate]).returncode == 0
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    server.load_cert_chain(certificate, key)
-    client.load_verify_locations(certificate)
-
-    def greet() -> None:
-        """Both sides in one thread, over memory."""
-        wire = [ssl.MemoryBIO() for _ in range(2)]
-        ends = [
-            client.wrap_bio(wire[0], wire[1], server_hostname="localhost"),
-            server.wrap_bio(wire[1], wire[0], server_side=True),
-        ]
-        while ends:
-            for end in list(ends):
-                try:
-                    end.do_handshake()
-                    ends.remove(end)
-                except ssl.SSLWantReadError:
-                    pass
-
-    greet()
-    with vdso.travel("2030-01-01"), pytest.raises(ssl.SSLCertVerificationError, match="expired"):
-        greet()
-    with vdso.travel("2001-01-01"), pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
-        greet()
-    greet()
 
 
 @apart
