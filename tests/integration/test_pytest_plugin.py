@@ -167,6 +167,26 @@ def test_marked(number):
     run(pytester, tests, "--at", "2030-06-01", "-n", "2", passed=16)
 
 
+def test_a_worker_that_crashes(pytester: pytest.Pytester) -> None:
+    """Its successor goes there too, and the other one has noticed nothing."""
+    tests = """
+@pytest.mark.parametrize("number", range(6))
+def test_at(number):
+    assert year() == 2030
+
+@pytest.mark.travel("1999-01-01")
+def test_crashes():
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.mark.parametrize("number", range(6))
+def test_still_at(number):
+    assert year() == 2030
+"""
+    done = run(pytester, tests, "--at", "2030-06-01", "-n", "2", passed=12, failed=1)
+    done.stdout.fnmatch_lines(["*worker 'gw?' crashed*"])
+
+
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
