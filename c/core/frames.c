@@ -105,7 +105,7 @@ int vdso_frames_move(const struct vdso_threads *threads, int mem, const struct v
 		limit = STACK_LEAST;
 	for (size_t i = 0; i < threads->count; i++) {
 		const struct vdso_thread *thread = &threads->thread[i];
-		uint64_t sp;
+		uint64_t sp = 0;
 		int error;
 
 		if (!thread->stopped || thread->gone)

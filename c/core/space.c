@@ -97,6 +97,22 @@ static void find_room(FILE *maps, struct vdso_space *ret)
 		ret->room = best;
 }
 
+/* The last of these four may be the one behind an image of ours, and says how the process has come to it. */
+static void notice_region(const struct mapping m[4], struct vdso_space *ret)
+{
+	if (!is_region(&m[0], &m[1], &m[2]) || ret->regions == VDSO_SPACE_REGIONS)
+		return;
+	ret->region[ret->regions++] = (struct vdso_region){
+		.at = m[0].start,
+		.device = m[0].device,
+		.inode = m[0].inode,
+		.image_device = m[2].device,
+		.image_inode = m[2].inode,
+		.attached = m[2].end - m[2].start == VDSO_FILE_BYTES && m[3].start == m[2].end && m[3].inode == 0 &&
+			    strcmp(m[3].prot, "r-xp") == 0 && m[3].end - m[3].start == PAGE && m[3].name[0] == '\0',
+	};
+}
+
 int vdso_space_read_file(const char *path, struct vdso_space *ret)
 {
 	struct mapping m[4] = {{.end = 0}}; /* the newest last */
@@ -114,18 +130,12 @@ int vdso_space_read_file(const char *path, struct vdso_space *ret)
 			ret->image = m[3].start;
 			ret->image_end = m[3].end;
 		}
-		/* Once the mapping behind the image is known as well. */
-		if (is_region(&m[0], &m[1], &m[2]) && ret->regions < VDSO_SPACE_REGIONS)
-			ret->region[ret->regions++] = (struct vdso_region){
-				.at = m[0].start,
-				.device = m[0].device,
-				.inode = m[0].inode,
-				.image_device = m[2].device,
-				.image_inode = m[2].inode,
-				.attached = m[2].end - m[2].start == VDSO_FILE_BYTES && m[3].start == m[2].end && m[3].inode == 0 && strcmp(m[3].prot, "r-xp") == 0 &&
-					    m[3].end - m[3].start == PAGE && m[3].name[0] == '\0',
-			};
+		notice_region(m, ret);
 	}
+	/* Kernels that map the vDSO above the stack have what stands in its place come last, unless a vsyscall page does. */
+	memmove(m, m + 1, 3 * sizeof(m[0]));
+	m[3] = (struct mapping){.end = 0};
+	notice_region(m, ret);
 	if (ret->image != 0)
 		find_room(maps, ret);
 	fclose(maps);

@@ -384,18 +384,45 @@ static const struct {
 	{"none in the process", PIE, 0},
 };
 
+static struct vdso_space space_of(const char *maps)
+{
+	char path[] = "/tmp/vdso-maps-XXXXXX";
+	struct vdso_space ret;
+	int fd = mkstemp(path);
+	size_t size = strlen(maps);
+
+	if (fd < 0 || write(fd, maps, size) != (ssize_t)size || vdso_space_read_file(path, &ret) != 0)
+		fail(path);
+	close(fd);
+	unlink(path);
+	return ret;
+}
+
+/* A program's that `vdso run` has started, where the kernel maps its vDSO above the stack. */
+#define SWAPPED \
+	"7ffcc93b4000-7ffcc93d5000 rw-p 00000000 00:00 0 [stack]\n" \
+	"7ffcc93e3000-7ffcc93e5000 r--s 00000000 00:01 1024 /memfd:vdso-clock:121 (deleted)\n" \
+	"7ffcc93e5000-7ffcc93e6000 r--p 00000000 00:00 0 \n" \
+	"7ffcc93e6000-7ffcc93e8000 r-xp 00000000 fe:00 39323 /lib/vdso-clock.so\n"
+
+static void test_regions(void)
+{
+	static const char *const maps[] = {PIE SWAPPED, PIE SWAPPED VSYSCALL};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct vdso_space found = space_of(maps[i]);
+
+		check(found.regions == 1 && found.region[0].at == 0x7ffcc93e3000 && found.region[0].inode == 1024 &&
+			      !found.region[0].attached,
+		      "an image of ours %s: %u", i == 0 ? "behind everything" : "in front of a vsyscall page", found.regions);
+	}
+}
+
 static void test_room(void)
 {
 	for (unsigned i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
-		char path[] = "/tmp/vdso-maps-XXXXXX";
-		struct vdso_space found;
-		int fd = mkstemp(path);
-		size_t size = strlen(spaces[i].maps);
+		struct vdso_space found = space_of(spaces[i].maps);
 
-		if (fd < 0 || write(fd, spaces[i].maps, size) != (ssize_t)size || vdso_space_read_file(path, &found) != 0)
-			fail(path);
-		close(fd);
-		unlink(path);
 		check(found.room == spaces[i].room, "an image %s: room at %llx", spaces[i].what, (unsigned long long)found.room);
 	}
 }
@@ -527,6 +554,7 @@ int main(int argc, char **argv)
 {
 	test_lengths();
 	test_images();
+	test_regions();
 	test_room();
 	test_registers(soak(argc, argv) ? 2000 : 50);
 	return check_done();
