@@ -7,8 +7,8 @@
 
 #define NSEC ((int64_t)VDSO_NSEC_PER_SEC)
 
-/* A reader that has seen "the kernel's clock, and never anything else" looks at nothing afterwards: it is given this long
- * to have come back before the clock becomes a line. */
+/* A reader that has seen a JUMP looks at nothing afterwards: it is given this long to have come back before the clock becomes
+ * a line. One that is stopped between the two for longer comes back with the host's time, once. */
 #define GRACE_NS UINT64_C(50000000)
 
 /* Until the coarse clocks, which lag by up to a tick of 10 ms, are past a takeover as well. */
@@ -18,7 +18,6 @@
 /* An advance of 2^60 ns is 36 years; 2^62, 146, end the line. */
 #define RENEW_NS ((__int128)1 << 60)
 
-static const int wall_ids[] = {VDSO_ID_REALTIME, VDSO_ID_REALTIME_COARSE, VDSO_ID_REALTIME_ALARM};
 static const int own_ids[] = {VDSO_ID_MONOTONIC,      VDSO_ID_MONOTONIC_COARSE, VDSO_ID_RAW,
 			      VDSO_ID_BOOTTIME, VDSO_ID_BOOTTIME_ALARM};
 
@@ -73,22 +72,6 @@ static struct vdso_clock as_moved(const struct vdso_clock *clock)
 	return ret;
 }
 
-/* Shows `value` at the kernel's time `now`, and goes on from there at once. */
-static void anchor(struct vdso_clock *clock, struct vdso_time now, struct vdso_time value, uint64_t rate)
-{
-	uint64_t in = vdso_time_input(now);
-
-	if (rate == VDSO_RATE_ONE) {
-		clock->kind = VDSO_KIND_OFFSET;
-		clock->offset = difference(value, now);
-		return;
-	}
-	clock->kind = VDSO_KIND_LINE;
-	clock->takeover = in;
-	clock->line[0] = clock->line[1] =
-		(struct vdso_line){.in = in, .sec = value.sec, .nsec = value.nsec, .rate = rate};
-}
-
 /* TAI less REALTIME, in whole seconds, as the kernel has it; a clock's own line keeps to what it began with. */
 static int64_t tai_gap(const struct vdso_clock_record *old, const struct vdso_source *source, bool step)
 {
@@ -104,24 +87,6 @@ static int64_t tai_gap(const struct vdso_clock_record *old, const struct vdso_so
 	return a.sec;
 }
 
-/* REALTIME's other views say the same, and TAI the same and the gap. */
-static void spread(struct vdso_clock_record *record, int64_t gap)
-{
-	const struct vdso_clock *real = &record->clock[VDSO_ID_REALTIME];
-	struct vdso_clock *tai = &record->clock[VDSO_ID_TAI];
-
-	for (size_t i = 1; i < LENGTH(wall_ids); i++)
-		record->clock[wall_ids[i]] = *real;
-	*tai = *real;
-	if (tai->kind != VDSO_KIND_LINE)
-		return;
-	tai->takeover += (uint64_t)(gap * NSEC);
-	for (int i = 0; i < 2; i++) {
-		tai->line[i].in += (uint64_t)(gap * NSEC);
-		tai->line[i].sec += gap;
-	}
-}
-
 /* The view that lags, by up to a tick; the clock itself where it has none. */
 static int coarse_of(int base)
 {
@@ -132,6 +97,7 @@ static int coarse_of(int base)
 static int change_rate(const struct vdso_clock_record *record, int base, const struct vdso_source *source, uint64_t rate,
 		       uint64_t lead, struct vdso_clock *ret, uint64_t *latest)
 {
+	const struct vdso_clock *lagging = &record->clock[coarse_of(base)];
 	struct vdso_clock moved = as_moved(&record->clock[base]);
 	struct vdso_time now, coarse;
 	int err = source->clock(source->context, coarse_of(base), &coarse);
@@ -144,6 +110,9 @@ static int change_rate(const struct vdso_clock_record *record, int base, const s
 	if (moved.kind == VDSO_KIND_LINE && (int64_t)(vdso_time_input(now) - moved.takeover) >= 0 &&
 	    (int64_t)(vdso_time_input(coarse) - moved.takeover) < 0)
 		return -EAGAIN;
+	/* Nor would it have the floor that a step has put under it. */
+	if (lagging->kind == VDSO_KIND_FLOOR && vdso_time_compare(lagging->floor, sum(coarse, lagging->offset)) > 0)
+		return -EAGAIN;
 	return vdso_clock_bend(&moved, vdso_time_input(now), rate, lead, ret, latest);
 }
 
@@ -152,12 +121,13 @@ static int adjust_wall(const struct vdso_clock_record *old, const struct vdso_so
 {
 	struct vdso_clock clock = as_moved(&old->clock[VDSO_ID_REALTIME]), next = clock;
 	uint64_t rate = wanted_rate(&clock, a);
+	bool step = a->time != VDSO_TIME_KEEP;
 	struct vdso_time now, value;
 	int err = source->clock(source->context, VDSO_ID_REALTIME, &now);
 
 	if (err != 0)
 		return err;
-	if (lead != 0 && a->time == VDSO_TIME_KEEP) {
+	if (lead != 0 && !step) {
 		if (rate == rate_of(&clock))
 			return 0;
 		err = change_rate(old, VDSO_ID_REALTIME, source, rate, lead, &next, &latest[VDSO_ID_REALTIME]);
@@ -173,11 +143,12 @@ static int adjust_wall(const struct vdso_clock_record *old, const struct vdso_so
 			value = sum(value, a->by);
 		if (value.sec < VDSO_FIRST_SECOND || value.sec > VDSO_LAST_SECOND)
 			return -ERANGE;
-		anchor(&next, now, value, rate);
+		vdso_clock_step(&next, now, value, rate);
 	}
 	next.thaw = rate != 0 ? 0 : thawed(&clock);
 	ret->clock[VDSO_ID_REALTIME] = next;
-	spread(ret, tai_gap(old, source, a->time != VDSO_TIME_KEEP));
+	/* A shift or an offset names no time before which none may be shown, and a floor costs each coarse reading some ns. */
+	vdso_record_spread(ret, tai_gap(old, source, step), a->time == VDSO_TIME_AT ? &value : NULL);
 	return 0;
 }
 
@@ -202,7 +173,7 @@ static int adjust_own(const struct vdso_clock_record *old, const struct vdso_sou
 		if (err != 0)
 			return err;
 		if (lead == 0)
-			anchor(next, now, vdso_clock_evaluate(clock, now, 0), rate);
+			vdso_clock_step(next, now, vdso_clock_evaluate(clock, now, 0), rate);
 		else
 			err = change_rate(old, base, source, rate, lead, next, &latest[base]);
 		if (err != 0)
@@ -340,7 +311,7 @@ static int prepare_renewal(void *context, const struct vdso_clock_record *old, u
 		if (err != 0)
 			return err;
 		if (base == VDSO_ID_REALTIME)
-			spread(ret, tai_gap(old, source, false));
+			vdso_record_spread(ret, tai_gap(old, source, false), NULL);
 		for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
 			if (vdso_clock_base(id) == base)
 				ret->clock[id] = ret->clock[base];

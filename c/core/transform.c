@@ -83,6 +83,45 @@ void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t n
 		}
 }
 
+static struct vdso_line line_from(struct vdso_time at, uint64_t in, uint64_t rate)
+{
+	return (struct vdso_line){.in = in, .sec = at.sec, .nsec = at.nsec, .rate = rate};
+}
+
+void vdso_clock_step(struct vdso_clock *clock, struct vdso_time now, struct vdso_time value, uint64_t rate)
+{
+	uint64_t in = vdso_time_input(now);
+
+	if (rate == VDSO_RATE_ONE) {
+		clock->kind = VDSO_KIND_OFFSET;
+		clock->offset = vdso_time_add(value, -now.sec, -(int64_t)now.nsec);
+		return;
+	}
+	clock->kind = VDSO_KIND_LINE;
+	clock->takeover = in;
+	clock->line[0] = line_from(value, in, 0);
+	clock->line[1] = line_from(value, in, rate);
+}
+
+void vdso_record_spread(struct vdso_clock_record *record, int64_t gap, const struct vdso_time *first)
+{
+	const struct vdso_clock *real = &record->clock[VDSO_ID_REALTIME];
+	struct vdso_clock *coarse = &record->clock[VDSO_ID_REALTIME_COARSE], *tai = &record->clock[VDSO_ID_TAI];
+
+	record->clock[VDSO_ID_REALTIME_ALARM] = *coarse = *tai = *real;
+	if (real->kind == VDSO_KIND_OFFSET && first != NULL) {
+		coarse->kind = VDSO_KIND_FLOOR;
+		coarse->floor = *first;
+	}
+	if (tai->kind != VDSO_KIND_LINE)
+		return;
+	tai->takeover += (uint64_t)(gap * NSEC);
+	for (int i = 0; i < 2; i++) {
+		tai->line[i].in += (uint64_t)(gap * NSEC);
+		tai->line[i].sec += gap;
+	}
+}
+
 struct vdso_time vdso_line_kernel(const struct vdso_line *line, uint64_t in)
 {
 	int64_t elapsed = (int64_t)(in - line->in);
@@ -216,11 +255,6 @@ int vdso_clock_stage(struct vdso_page *page, struct vdso_clock_record *record)
 {
 	quicken(record);
 	return vdso_page_stage(page, record);
-}
-
-static struct vdso_line line_from(struct vdso_time at, uint64_t in, uint64_t rate)
-{
-	return (struct vdso_line){.in = in, .sec = at.sec, .nsec = at.nsec, .rate = rate};
 }
 
 static bool pending(const struct vdso_clock *clock, uint64_t in)

@@ -20,8 +20,6 @@
 #define BEND_STEP_NS 1000000
 #define BEND_STEPS 60 /* a tick of 10 ms, and a machine that is busy */
 
-static const int wall_ids[] = {VDSO_ID_REALTIME, VDSO_ID_REALTIME_COARSE, VDSO_ID_REALTIME_ALARM, VDSO_ID_TAI};
-
 /* ---- where ---- */
 
 static const struct vdso_process *process_of(uint64_t region)
@@ -304,54 +302,36 @@ int64_t vdso_travel_host_ns(const struct vdso_travel *t)
 	return (int64_t)vdso_time_input(kernel_time(t, VDSO_ID_REALTIME));
 }
 
-/* TAI less REALTIME, in whole seconds, in ns. */
-static uint64_t tai_gap_ns(const struct vdso_travel *t)
+/* TAI less REALTIME, in whole seconds. */
+static int64_t tai_gap(const struct vdso_travel *t)
 {
 	struct vdso_time real = kernel_time(t, VDSO_ID_REALTIME), tai = kernel_time(t, VDSO_ID_TAI);
 
-	return (uint64_t)((tai.sec - real.sec + (tai.nsec + VDSO_NSEC_PER_SEC / 2 < real.nsec ? -1 : 0)) * NSEC);
-}
-
-static void shift_in(struct vdso_clock *clock, uint64_t gap)
-{
-	clock->takeover += gap;
-	for (int i = 0; i < 2; i++) {
-		clock->line[i].in += gap;
-		clock->line[i].sec += (int64_t)gap / NSEC;
-	}
+	return tai.sec - real.sec + (tai.nsec + VDSO_NSEC_PER_SEC / 2 < real.nsec ? -1 : 0);
 }
 
 /* Until `takeover` the first line, then the second. */
 static void two_lines(const struct vdso_travel *t, const struct vdso_line *first, const struct vdso_line *second,
 		      struct vdso_clock_record *ret)
 {
-	struct vdso_clock clock = {
+	vdso_record_identity(ret);
+	ret->clock[VDSO_ID_REALTIME] = (struct vdso_clock){
 		.kind = VDSO_KIND_LINE,
 		.flags = VDSO_CLOCK_SETTABLE,
 		.takeover = second->in,
 		.line = {*first, *second},
 	};
-
-	vdso_record_identity(ret);
-	for (size_t i = 0; i < sizeof(wall_ids) / sizeof(wall_ids[0]); i++)
-		ret->clock[wall_ids[i]] = clock;
-	shift_in(&ret->clock[VDSO_ID_TAI], tai_gap_ns(t));
+	vdso_record_spread(ret, tai_gap(t), NULL);
 }
 
 static void record_of(const struct vdso_travel *t, const struct vdso_line *line, struct vdso_clock_record *ret)
 {
-	struct vdso_time begin = {.sec = line->sec, .nsec = line->nsec}, shift;
-	struct vdso_line before = *line;
+	struct vdso_time begin = {.sec = line->sec, .nsec = line->nsec};
+	struct vdso_time now = {.sec = (int64_t)line->in / NSEC, .nsec = line->in % VDSO_NSEC_PER_SEC};
 
-	if (line->rate != VDSO_RATE_ONE) {
-		before.rate = 0;
-		two_lines(t, &before, line, ret);
-		return;
-	}
-	shift = vdso_time_add(begin, -((int64_t)line->in / NSEC), -((int64_t)line->in % NSEC));
-	vdso_record_offset(ret, shift.sec, (int64_t)shift.nsec);
-	ret->clock[VDSO_ID_REALTIME_COARSE].kind = VDSO_KIND_FLOOR;
-	ret->clock[VDSO_ID_REALTIME_COARSE].floor = begin;
+	vdso_record_identity(ret);
+	vdso_clock_step(&ret->clock[VDSO_ID_REALTIME], now, begin, line->rate);
+	vdso_record_spread(ret, tai_gap(t), &begin);
 }
 
 int vdso_travel_publish(struct vdso_travel *t, const struct vdso_line *line)

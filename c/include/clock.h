@@ -28,7 +28,9 @@
 
 /* How one clock is computed. "Kernel" is the kernel's own vDSO function, moved aside but still mapped. */
 enum vdso_clock_kind {
-	/* The kernel's clock, and never anything else while this page lives: one jump, nothing to check afterwards. */
+	/* The kernel's clock: one jump, and nothing checked afterwards. Who has seen this may come back with the kernel's time
+	 * however long after the record has been replaced. What replaces it is therefore a step, which such a reading has begun
+	 * before; a mere change of rate comes only some time after an OFFSET has. */
 	VDSO_KIND_JUMP = 0,
 	/* The kernel's clock plus `offset`. A change of offset is a step: it needs no lead and holds from the next read. */
 	VDSO_KIND_OFFSET = 1,

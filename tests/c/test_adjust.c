@@ -229,6 +229,42 @@ static void test_thaw(void)
 	end(&w);
 }
 
+/* The coarse clock, and time(), lag by up to a tick: behind a step they show nothing from before it, whatever the rate. */
+static void test_coarse(void)
+{
+	static const uint64_t rates[] = {VDSO_RATE_ONE, 1000 * VDSO_RATE_ONE, VDSO_RATE_ONE / 2, 0};
+	const int64_t at = 1893456000;
+	unsigned early = 0, back = 0, rounds = 0;
+	struct writer w;
+
+	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		struct vdso_adjustment set = {VDSO_TIME_AT, VDSO_RATE_SET, seconds(at, 0), rates[i]};
+
+		begin(&w, false, &set);
+		early += w.image.time(NULL) < at || read_ns(&w.image, CLOCK_REALTIME_COARSE) < at * 1000000000;
+		for (int round = 0; round < 20; round++, rounds++) {
+			int64_t newest = INT64_MIN, until, now;
+
+			set.by.sec = at + round % 3 * 1000;
+			if (adjust(&w, set) != 0)
+				fail("vdso_adjust");
+			early += w.image.time(NULL) < set.by.sec;
+			early += read_ns(&w.image, CLOCK_REALTIME_COARSE) < set.by.sec * 1000000000;
+			if (round % 2 == 0) { /* a new rate while the coarse clock still lags behind the step */
+				newest = read_ns(&w.image, CLOCK_REALTIME_COARSE);
+				if (adjust(&w, rate(rates[(i + 1) % 3])) != 0)
+					fail("vdso_adjust");
+			}
+			for (until = kernel_ns(CLOCK_MONOTONIC) + 15000000; kernel_ns(CLOCK_MONOTONIC) < until; newest = now) {
+				now = read_ns(&w.image, CLOCK_REALTIME_COARSE);
+				back += now < newest;
+			}
+		}
+		end(&w);
+	}
+	check(early == 0 && back == 0, "%u steps: %u times a coarse reading from before, %u steps back", rounds, early, back);
+}
+
 static void test_settle(void)
 {
 	struct vdso_clock_record before, after;
@@ -316,6 +352,7 @@ int main(int argc, char **argv)
 
 	test_first();
 	test_thaw();
+	test_coarse();
 	test_settle();
 	test_limits();
 	test_refused();
