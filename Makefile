@@ -1,11 +1,11 @@
-# make demo | test | build | check | soak | bench | peers | fuzz | clean
+# make demo | test | build | check | soak | bench | peers | pictures | fuzz | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := build
-.PHONY: build tools peers programs-c test test-c check soak demo bench fuzz clean FORCE
+.PHONY: build tools peers programs-c test test-c check soak demo bench pictures fuzz clean FORCE
 .DELETE_ON_ERROR:
 # Two pips in one environment would tread on each other; ninja uses the cores all the same.
 .NOTPARALLEL:
@@ -102,6 +102,10 @@ peers: $(VENV)/peers
 # Each of them is a program; what they share is in benchmarks/measuring.
 bench: build tools peers
 	set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
+
+# The README's picture of a report, taken of one of this machine; with chromium.
+pictures: build tools
+	$(BIN)/python docs/pictures/report.py
 
 # What reads images, cores, kernels and pages, fed with whatever gets further in it. The corpus stays, and is out of git.
 FUZZ_SECONDS ?= 60

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdso.measure.picture import font_declarations
+from vdso.measure.report.picture import font_declarations
 
 # Name: what matplotlib is given, on light, on dark.
 COLOURS = {

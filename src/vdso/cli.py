@@ -13,6 +13,7 @@ COMMANDS = {
     "vvar": "show the kernel's page of clock data, proven, and watch its updates",
     "bench": "measure what the vDSO's calls cost, by each route, and what it saves",
     "doctor": "say whether the clock is fast here, why not, and what that costs",
+    "report": "write one page: the verdict, what the clock costs, how a program reads it",
     "claims": "check on this machine what is commonly said of the vDSO",
     "dump": "write an image's bytes to a file",
     "disasm": "show the assembly of an image, or of one function, with names",

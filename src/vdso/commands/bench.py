@@ -4,10 +4,7 @@ Measuring, comparing, drawing and saving are vdso.measure's; here is what they p
 """
 
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vdso.commands.output import columns, console, print_json, write_file
@@ -87,7 +84,7 @@ def main(words: list[str]) -> int:
     for path in filter(None, (found.save, found.html, found.svg)):
         saved.check_writable(path)
     if found.html or found.svg:
-        from vdso.measure.picture import want_matplotlib
+        from vdso.measure.report.picture import want_matplotlib
 
         want_matplotlib("--html" if found.html else "--svg")
     runs = [saved.load(path) for path in found.compare]
@@ -115,51 +112,22 @@ def write(found: Namespace, result: "BenchResult") -> None:
 
         write_file(found.save, json.dumps(plain(result), allow_nan=False) + "\n")
     if found.svg:
-        from vdso.measure.picture import draw
+        from vdso.measure.report.distributions import draw
 
         write_file(found.svg, draw(result))
     if found.html:
-        from vdso.measure.report import page
+        from vdso.measure.report.bench import document
 
-        write_file(found.html, page(result))
+        write_file(found.html, document(result))
 
 
 def measured(quick: bool) -> "BenchResult":
     """A run, with a progress bar on a terminal."""
+    from vdso.commands.progress import bar
     from vdso.measure import bench
 
     with bar() as progress:
         return bench(quick=quick, progress=progress)
-
-
-@contextmanager
-def bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar's callback, None off a terminal. The bar has gone afterwards, however it ends."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    # No thread of its own, which would run beside the measurement: drawn between rounds.
-    progress = Progress(
-        TextColumn("measuring"),
-        BarColumn(),
-        TextColumn("{task.fields[rounds]}"),
-        console=console(stderr=True),
-        transient=True,
-        auto_refresh=False,
-    )
-    with progress:
-        task = progress.add_task("", total=None, rounds="")
-        drawn = 0.0
-
-        def step(done: int, rounds: int) -> None:
-            nonlocal drawn
-            if time.perf_counter() - drawn > 0.1:
-                progress.update(task, completed=done, total=rounds, rounds=f"{done}/{rounds}", refresh=True)
-                drawn = time.perf_counter()
-
-        yield step
 
 
 # ---- tables ----

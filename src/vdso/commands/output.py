@@ -93,11 +93,10 @@ def write_file(path: str, data: bytes | str) -> None:
 
 
 def _write_file(path: str, data: bytes) -> None:
-    import contextlib
     import errno
     import os
+    import signal
     import stat
-    import tempfile
 
     target = os.path.realpath(path)
     try:
@@ -115,6 +114,20 @@ def _write_file(path: str, data: bytes) -> None:
         if not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
     directory, name = os.path.split(target)
+    # What would end us at once waits until there is nothing half done.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        _write_beside(target, directory, name, mode, data)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _write_beside(target: str, directory: str, name: str, mode: int, data: bytes) -> None:
+    import contextlib
+    import os
+    import stat
+    import tempfile
+
     fd, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=directory)
     try:
         with open(fd, "wb") as file:

@@ -8,7 +8,7 @@ import pytest
 
 from vdso.commands import bench
 from vdso.errors import UsageError
-from vdso.measure import report
+from vdso.measure.report import bench as page
 from vdso.measure.result import FORMAT, KIND, BenchResult, Caution, Conditions, Machine, Row, Saving
 
 
@@ -121,9 +121,9 @@ def test_nothing_is_concluded_from_worthless_figures(name: str) -> None:
     caution = Caution(name, f"there is {name}", "advice")
     run = dataclasses.replace(result(), warnings=(Caution("load", "others", "advice"), caution))
     assert bench.sentence(run) == f"What the vDSO saves cannot be said by this run: there is {name}."
-    assert report.heading(run) == "What a call costs, by each route"
-    assert report.figures(run) == []
-    assert report.figures(result())
+    assert page.heading(run) == "What a call costs, by each route"
+    assert page.figures(run) == []
+    assert page.figures(result())
 
 
 def test_an_output_without_the_sign(monkeypatch: pytest.MonkeyPatch) -> None:

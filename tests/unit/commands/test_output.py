@@ -1,7 +1,10 @@
 """Files that commands write: whole or not at all."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,20 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path, monkeypatch
         write_file(str(path), "after")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ended_while_it_writes_it_leaves_no_part(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from vdso.commands import output\n"
+        "sync = os.fsync\n"
+        "def end(fd): os.kill(os.getpid(), signal.SIGTERM); sync(fd)\n"
+        "os.fsync = end; output.write_file(sys.argv[1], 'whole'); print('not reached')"
+    )
+    path = tmp_path / "file"
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "whole"
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import platform
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vdso import __version__
@@ -16,6 +17,7 @@ from vdso.measure.doctor import diagnosis, measuring, program
 from vdso.measure.doctor.measuring import now_ns
 from vdso.measure.doctor.result import FORMAT, KIND, Diagnosis
 from vdso.measure.doctor.view import Measured, View
+from vdso.measure.result import BenchResult
 
 if TYPE_CHECKING:
     from vdso.measure.doctor.observation import Observed
@@ -27,8 +29,18 @@ WINDOW_S, WINDOW_QUICK_S = 0.5, 0.1
 LOOK_AGAIN_S = (0.03, 0.3)
 
 
-def diagnose(*, quick: bool = False, pid: int | None = None, command: list[str] | None = None) -> Diagnosis:
+def diagnose(
+    *,
+    quick: bool = False,
+    pid: int | None = None,
+    command: list[str] | None = None,
+    sites: bool = False,
+    take: Callable[[], BenchResult] | None = None,
+) -> Diagnosis:
     """Examines this process, or that of `pid`, or `command`, which it runs to its end.
+
+    sites: it is also looked who calls, where calls are counted. take: gives the bench that its figures are
+    from, when nothing else is measured; None: one of its own.
 
     Raises NothingToDiagnose: no such process, or none with memory of its own, or it has ended meanwhile;
     CommandNotFound, CommandNotExecutable. Pins the calling thread for as long as it measures.
@@ -37,7 +49,7 @@ def diagnose(*, quick: bool = False, pid: int | None = None, command: list[str] 
         raise ValueError("a process or a command")
     begun, started_ns = now_ns(time.CLOCK_REALTIME), now_ns()
     begin = None if pid is None else there(pid)
-    examined = Examination(measuring.measure(quick))
+    examined = Examination(measuring.measure(quick, take), sites)
     if command is not None:
         examined.command(command)
     elif pid is not None:
@@ -52,8 +64,9 @@ def diagnose(*, quick: bool = False, pid: int | None = None, command: list[str] 
 class Examination:
     """What is known so far: the view that was looked through last, and what that has shown."""
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: Measured, sites: bool = False) -> None:
         self.measured = measured
+        self.sites = sites
         self.there, self.used = diagnosis.split()
 
     def view_of(self, pid: int | None, *, command: bool = False, counted: bool = False) -> View:
@@ -89,7 +102,7 @@ class Examination:
 
         if why:
             self.look(self.view_of(0, command=True))
-        seen = observation.of_command(words, look_again, LOOK_AGAIN_S)
+        seen = observation.of_command(words, look_again, LOOK_AGAIN_S, sites=self.sites)
         if why:
             self.looked.miss("the command before its first instruction", why)
         stat = seen.observation.stat if seen.observation else None
@@ -102,7 +115,7 @@ class Examination:
         from vdso.measure.doctor import observation
 
         self.look(self.view_of(pid))
-        self.observed(observation.of_process(pid, window_s, touch=touch))
+        self.observed(observation.of_process(pid, window_s, touch=touch, sites=self.sites))
 
     def observed(self, seen: "Observed") -> None:
         lacking = {**self.measured.lacking, "observation": seen.why}

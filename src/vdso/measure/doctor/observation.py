@@ -35,10 +35,14 @@ class Observed:
 
 
 def of_command(
-    command: list[str], meanwhile: Callable[[int, bool], None], pauses_s: tuple[float, ...]
+    command: list[str],
+    meanwhile: Callable[[int, bool], None],
+    pauses_s: tuple[float, ...],
+    *,
+    sites: bool = False,
 ) -> Observed:
     """Runs it to its end. `meanwhile` is called while it runs, after each of these pauses, with its process
-    id and whether it is counted.
+    id and whether it is counted. `sites`: who calls is sampled too.
 
     Raises CommandNotFound, CommandNotExecutable.
     """
@@ -49,7 +53,7 @@ def of_command(
     try:
         before = entries.read() if entries is not None else {}
         with Signals() as signals:
-            counting = OfCommand(command, raw_calls=stopping)
+            counting = OfCommand(command, sites=sites, raw_calls=stopping)
             try:
                 start(counting, signals)
                 run(counting, meanwhile, pauses_s)
@@ -69,7 +73,15 @@ def of_command(
         # Its follower has said so, on the standard error stream.
         return Observed(None, "programs cannot be traced here", ended)
     lacking = [] if stopping or entries is not None else [Unknown(RAW_CALLS, why_not_passing)]
-    found = stat(counts, meaning, command=command, pid=counting.pid, ended=ended, unknown=lacking)
+    found = stat(
+        counts,
+        meaning,
+        command=command,
+        pid=counting.pid,
+        ended=ended,
+        sampled=counting.sampled(counts),
+        unknown=lacking,
+    )
     slowed = stopping and any(row.route == OWN for row in found.rows)
     return Observed(Observation(found, whole=True, slowed=slowed), "", ended)
 
@@ -90,13 +102,13 @@ def run(running: Running, meanwhile: Callable[[int, bool], None], pauses_s: tupl
         pass
 
 
-def of_process(pid: int, window_s: float, *, touch: bool) -> Observed:
+def of_process(pid: int, window_s: float, *, touch: bool, sites: bool = False) -> Observed:
     """For that long, or until its end. `touch`: also the reads that its vDSO serves, for which jumps are put
     into it and taken out again."""
     meaning = Meaning()
     lacking = [Unknown(SERVED_CALLS, "they are counted by jumps in its vDSO, and --quick leaves it as it is")]
     if touch:
-        counting = OfProcess(pid, passed_on=not meaning.raw_calls_show)
+        counting = OfProcess(pid, sites=sites, passed_on=not meaning.raw_calls_show)
         try:
             counting.start()
         except VdsoError as error:
@@ -109,7 +121,7 @@ def of_process(pid: int, window_s: float, *, touch: bool) -> Observed:
             lacking = [Unknown("who goes on counting", error.message) for error in counting.left]
             if counting.why_not_raw:
                 lacking.append(Unknown(RAW_CALLS, f"no tracepoints: {counting.why_not_raw}"))
-            found = stat(counts, meaning, pid=pid, unknown=lacking)
+            found = stat(counts, meaning, pid=pid, sampled=counting.sampled(counts), unknown=lacking)
             return Observed(Observation(found, whole=True, slowed=False), "", "")
     entries, why = entries_of(pid)
     if entries is None:

@@ -1,32 +1,14 @@
-"""A bench as a picture: SVG, drawn by matplotlib, one file for light and dark.
-
-matplotlib knows one set of colours. It is given marks that are no colours of any theme, and what it writes
-gets classes in their place, with a style sheet for both.
-"""
+"""The rounds of a bench as a picture: per call a line, per route its median, its spread and its shape."""
 
 import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-from vdso.errors import ExtraMissing
+from vdso.measure.report.picture import PX, colour, themed, want_matplotlib
 from vdso.measure.result import BenchResult, Row, quantile
 
-# Name: (what matplotlib is given, on light, on dark).
-COLOURS = {
-    "ink": ("#010101", "#1c2127", "#e8eaed"),
-    "muted": ("#010102", "#67707b", "#98a2ad"),
-    "grid": ("#010103", "#e4e7eb", "#30363d"),
-    "paper": ("#010104", "#ffffff", "#15191e"),
-    "vdso": ("#010111", "#0a8f6c", "#34d3a4"),
-    "libc": ("#010112", "#2f6fde", "#7aa8ff"),
-    "syscall": ("#010113", "#d4512b", "#ff8a63"),
-    "vsyscall": ("#010114", "#8a4fc2", "#c79bf2"),
-    "cpu": ("#010115", "#67707b", "#98a2ad"),
-}
 TITLES = {
     "vdso": "vDSO",
     "libc": "C library",
@@ -34,11 +16,7 @@ TITLES = {
     "vsyscall": "vsyscall page",
     "cpu": "the CPU alone",
 }
-FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
 
-PX = 1 / 72  # an SVG of matplotlib's has 72 units an inch
-# A text's mark is its colour's with another first byte: it gets a margin of paper around its letters.
-TEXT_MARK = "#02"
 # In decades: a distribution narrower than this is drawn this wide, some 3 px.
 GRAIN = 0.006
 
@@ -59,16 +37,6 @@ WIDE = Layout(width=880, left=236, right=24, row=33, font=12.5, peak=0.66)
 NARROW = Layout(width=370, left=0, right=12, row=54, font=12, peak=0.4)
 # Between the rows of two calls, in rows.
 GAP = 0.3
-
-
-def want_matplotlib(option: str) -> None:
-    """Raises ExtraMissing, for what `option` asks for."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ExtraMissing(
-            f"{option} draws with matplotlib, which is not installed", "pip install 'vdso[report]'"
-        ) from error
 
 
 def draw(result: BenchResult, layout: Layout = WIDE, *, alone: bool = True, prefix: str = "") -> str:
@@ -109,7 +77,7 @@ def draw(result: BenchResult, layout: Layout = WIDE, *, alone: bool = True, pref
         lettering(figure, result, groups, layout, height, alone)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date")))
-    return themed(out.getvalue(), result, alone, prefix)
+    return themed(out.getvalue(), f"{about(result)}: ns a call by each route", alone, prefix)
 
 
 def grouped(result: BenchResult) -> list[list[Row]]:
@@ -133,11 +101,6 @@ def spread_out(groups: Sequence[Sequence[Row]]) -> list[float]:
     return [last - place for place in places] or [0.0]
 
 
-def colour(name: str, *, text: bool = False) -> str:
-    mark = COLOURS[name][0]
-    return mark.replace("#01", TEXT_MARK) if text else mark
-
-
 # ---- drawing ----
 
 
@@ -152,7 +115,10 @@ def frame(axes: Any, groups: Sequence[Sequence[Row]], layout: Layout, top: float
         side.set_visible(False)
     ticks = [10.0**power for power in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)]
     limits = axes.get_xlim()
-    ticks = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
+    # Half of a label hangs over.
+    ticks = [
+        tick for tick in ticks if limits[0] * 10 ** (8 * per_px) <= tick <= limits[1] * 10 ** (-8 * per_px)
+    ]
     axes.set_xticks(ticks, [tick_label(tick) for tick in ticks])
     axes.set_xticks(
         [tick * part for tick in [ticks[0] / 10 if ticks else 1, *ticks] for part in (2, 5)], minor=True
@@ -365,70 +331,3 @@ def _mark(x: float, y: float, layout: Layout, height: int, route: str) -> Any:
         markeredgewidth=1.4,
         linestyle="none",
     )
-
-
-# ---- what matplotlib wrote, made ours ----
-
-
-def themed(svg: str, result: BenchResult, alone: bool, prefix: str) -> str:
-    """Classes for marks, our fonts, no words of matplotlib's about itself, and ids that are free in a
-    page.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'style="([^"]*)"', _classes, svg)
-    # A hundredth of a px is fine enough.
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
-    if prefix:
-        svg = re.sub(r'\bid="', f'id="{prefix}', svg)
-        svg = re.sub(r'href="#', f'href="#{prefix}', svg)
-        svg = svg.replace("url(#", f"url(#{prefix}")
-    title = f"{about(result)}: ns a call by each route"
-    head = f"<title>{escape(title)}</title>\n<style>{style_sheet()}</style>\n"
-    if alone:
-        head += '<rect width="100%" height="100%" class="f-paper"/>\n'
-    opening = svg[: svg.index(">") + 1]
-    view = re.search(r'viewBox="([^"]*)"', opening)
-    assert view is not None
-    width, height = view[1].split()[2:]
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    size = f'viewBox="{view[1]}" width="{width}" height="{height}"'
-    return f'<svg {names} {size} role="img">\n{head}{svg[len(opening) :].lstrip()}'
-
-
-def _classes(match: "re.Match[str]") -> str:
-    names, kept = [], []
-    for declaration in match[1].split(";"):
-        key, _, value = (part.strip() for part in declaration.partition(":"))
-        text = value.startswith(TEXT_MARK)
-        mark = value.replace(TEXT_MARK, "#01")
-        name = next((name for name, marks in COLOURS.items() if marks[0] == mark), None)
-        if name is not None and key in ("fill", "stroke"):
-            names.append(f"{key[0]}-{name}{' halo' if text else ''}")
-        elif key == "font":
-            kept += font_declarations(value)
-        elif declaration.strip() and key != "font-family":
-            kept.append(declaration.strip())
-    style = escape("; ".join(kept), quote=True)
-    return " ".join(
-        filter(None, (f'class="{" ".join(names)}"' if names else "", f'style="{style}"' if kept else ""))
-    )
-
-
-def font_declarations(value: str) -> list[str]:
-    """Size and weight out of matplotlib's font:, which until 3.9 is weight, size and families in one."""
-    size = re.search(r"[\d.]+px", value)
-    weight = ["font-weight: 600"] if "700" in value or "bold" in value else []
-    return [f"font-size: {size[0] if size else '12px'}", *weight]
-
-
-def style_sheet() -> str:
-    """fill and stroke of every colour, for light and dark."""
-    light = "".join(f".f-{name}{{fill:{at}}}.s-{name}{{stroke:{at}}}" for name, (_, at, _) in COLOURS.items())
-    dark = "".join(f".f-{name}{{fill:{at}}}.s-{name}{{stroke:{at}}}" for name, (_, _, at) in COLOURS.items())
-    light = f"text{{font-family:{FONT}}}{light}"
-    halo = ".halo{paint-order:stroke;stroke-width:4px;stroke-linejoin:round;stroke:%s}"
-    _, paper, dark_paper = COLOURS["paper"]
-    return f"{light}{halo % paper}@media (prefers-color-scheme:dark){{{dark}{halo % dark_paper}}}"

@@ -1,0 +1,92 @@
+"""What was looked at, in words: for a screen and for a page alike."""
+
+from collections.abc import Iterator
+
+from vdso.measure.doctor.result import Counter, Diagnosis, Observation, Subject
+
+ROWS_SHOWN = 3
+
+
+def facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
+    """What was looked at, each with its name; one without a name goes on from the last."""
+    machine = found.host.machine
+    brings = f" with {found.host.paravirtual}" if found.host.paravirtual else ""
+    about = [
+        f"Linux {machine.kernel}",
+        machine.architecture,
+        machine.cpu_model,
+        f"{machine.cpus} CPU{'' if machine.cpus == 1 else 's'}",
+        f"on {found.host.hypervisor}{brings}" if found.host.hypervisor else "",
+        found.host.product,
+    ]
+    yield "host", ", ".join(filter(None, about))
+    others = f" of {' '.join(found.host.clocksources)}" if found.host.clocksources else ""
+    mode = f"; mode {found.host.mode}, proven by {found.host.mode_by}" if found.host.mode else ""
+    yield "clocksource", f"{machine.clocksource or 'unknown'}{others}{mode}"
+    yield (
+        {"self": "process", "process": "process", "command": "command"}[found.subject.kind],
+        about_subject(found.subject),
+    )
+    counter = found.figures.counter if found.figures else None
+    if counter is not None and counter.read_ns is not None:
+        flags = f"; {' '.join(found.host.flags)}" if found.host.flags else ""
+        yield "counter", about_counter(counter, counter.read_ns) + flags
+    if found.aslr is not None:
+        one = "the address" if found.aslr.distinct == 1 else f"{found.aslr.distinct} addresses"
+        yield "ASLR", f"{one} of the vDSO in {found.aslr.execs} executions, {found.aslr.entropy_bits} bits"
+    if found.observation is not None:
+        yield "observed", about_observation(found.observation)
+        for missed in found.observation.stat.unknown:
+            yield "", f"not {missed.what}: {missed.why}"
+
+
+def about_subject(subject: Subject) -> str:
+    who = subject.name or subject.program or "?"
+    if subject.kind != "self":
+        who = f"{subject.pid}, {who}"
+    image = {"kernel": "the kernel's vDSO", "none": "no vDSO", "": "its vDSO unknown"}.get(
+        subject.image, f"the vDSO of {subject.image}"
+    )
+    bits = "" if subject.bits is None else f"{subject.bits} bits"
+    page = f"vsyscall {subject.vsyscall}" if subject.vsyscall else ""
+    count = subject.seccomp_filters
+    filters = f"{count} seccomp filter{'' if count == 1 else 's'}" if count else ""
+    ended = f"ended: {subject.ended}" if subject.ended else ""
+    parts = (who, bits, subject.libc or "C library unknown", image, page, filters, ended)
+    return ", ".join(filter(None, parts))
+
+
+def about_counter(counter: Counter, read_ns: float) -> str:
+    agree = (
+        f"{counter.warps} reads behind another CPU's"
+        if counter.warps
+        else f"{counter.pairs} pair{'' if counter.pairs == 1 else 's'} of CPUs compared, none behind"
+        if counter.compared
+        else "not compared between CPUs"
+    )
+    ordered = "" if counter.ordered_ns is None else f", rdtscp {counter.ordered_ns:.1f} ns"
+    return f"rdtsc {read_ns:.1f} ns{ordered}; {agree}"
+
+
+def about_observation(seen: Observation) -> str:
+    """What it read, most first."""
+    text = f"{seen.reads:,} reads in {seen.stat.seconds:.2f} s"
+    rows = sorted(seen.served, key=lambda row: -row.calls)[:ROWS_SHOWN]
+    ways = {"vdso": "the vDSO", "vdso-syscall": "the vDSO's system call", "syscall": "its own system call"}
+    parts = [f"{row.calls:,} {row.clock or row.function} by {ways.get(row.route, row.route)}" for row in rows]
+    slowed = ["counting its system calls has slowed it"] if seen.slowed else []
+    return "; ".join([text, *parts, *slowed])
+
+
+def ns(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+def whole(value: int | None) -> str:
+    """ns with its unit, as short as it goes."""
+    if value is None:
+        return "none"
+    for size, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value} ns"
