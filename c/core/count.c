@@ -14,9 +14,9 @@
 #define RAW_SEARCH 256u
 #define BYTES ((size_t)(VDSO_COUNT_BYTES + VDSO_COUNT_LEFT_BYTES))
 
-static struct vdso_counts *map(int fd)
+static struct vdso_counts *map(int fd, int protection)
 {
-	void *at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *at = mmap(NULL, BYTES, protection, MAP_SHARED, fd, 0);
 
 	return at == MAP_FAILED ? NULL : at;
 }
@@ -29,7 +29,7 @@ int vdso_counts_create(int *ret)
 	struct vdso_counts *counts = NULL;
 
 	if (fd >= 0 && ftruncate(fd, BYTES) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0)
-		counts = map(fd);
+		counts = map(fd, PROT_READ | PROT_WRITE);
 	error = counts == NULL ? -errno : 0;
 	if (error != 0) {
 		if (fd >= 0)
@@ -45,14 +45,14 @@ int vdso_counts_create(int *ret)
 	return 0;
 }
 
-struct vdso_counts *vdso_counts_map(int fd)
+static struct vdso_counts *map_those(int fd, int protection)
 {
 	struct vdso_counts *counts;
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
 		return NULL;
-	counts = (size_t)st.st_size == BYTES ? map(fd) : NULL;
+	counts = (size_t)st.st_size == BYTES ? map(fd, protection) : NULL;
 	if (counts != NULL && counts->magic != VDSO_COUNTS_MAGIC) {
 		vdso_counts_unmap(counts);
 		counts = NULL;
@@ -62,10 +62,20 @@ struct vdso_counts *vdso_counts_map(int fd)
 	return counts;
 }
 
-void vdso_counts_unmap(struct vdso_counts *counts)
+struct vdso_counts *vdso_counts_map(int fd)
+{
+	return map_those(fd, PROT_READ | PROT_WRITE);
+}
+
+const struct vdso_counts *vdso_counts_view(int fd)
+{
+	return map_those(fd, PROT_READ);
+}
+
+void vdso_counts_unmap(const struct vdso_counts *counts)
 {
 	if (counts != NULL)
-		munmap(counts, BYTES);
+		munmap((void *)counts, BYTES);
 }
 
 /* 0: there is none left. */

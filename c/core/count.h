@@ -17,7 +17,10 @@ int vdso_counts_create(int *fd);
 
 /* NULL, and errno, where it cannot be, or is none. */
 struct vdso_counts *vdso_counts_map(int fd);
-void vdso_counts_unmap(struct vdso_counts *counts);
+
+/* The same to be read alone; unmapped as those are. */
+const struct vdso_counts *vdso_counts_view(int fd);
+void vdso_counts_unmap(const struct vdso_counts *counts);
 
 /* A cell for a program that is about to begin, 0 where there is none left: that one counts for all of these. */
 uint32_t vdso_counts_program(struct vdso_counts *counts, pid_t pid, const char *name);

@@ -347,6 +347,9 @@ class Counts:
     def discard(self) -> None:
         """Gives the memory back, whoever has it mapped."""
 
+def counts_look(fd: int, /) -> list[tuple[int, int, int, int, bytes, tuple[int, ...]]]:
+    """As Counts.cells(), of counts that are another's, which may be open for reading alone. OSError."""
+
 # image.c
 @final
 class LocalImage:

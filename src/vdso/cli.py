@@ -19,6 +19,7 @@ COMMANDS = {
     "disasm": "show the assembly of an image, or of one function, with names",
     "diff": "show what differs between two images",
     "run": "run a program, and what it starts, on a clock that you set",
+    "top": "show, as it goes on, the kernel's page, sessions, live pages and who reads the clock",
     "time": "show or adjust a session's clock while programs run on it",
     "sessions": "list the sessions that there are",
     "stat": "count the clock calls of a program, which no tracer sees",

@@ -88,12 +88,17 @@ def held(lost: "list[int] | None" = None) -> "Iterator[Holder]":
 
 def pids_on(inodes: "set[int]") -> "dict[int, list[int]]":
     """{inode: pids of what runs on that page}."""
-    running: dict[int, list[int]] = {}
-    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))) if inodes else ():
+    return {inode: pids for inode, pids in running().items() if inode in inodes} if inodes else {}
+
+
+def running() -> "dict[int, list[int]]":
+    """The same of every page of ours, as far as this user may look. Not each of them is a session's."""
+    found: dict[int, list[int]] = {}
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
         inode = inode_of(pid)
-        if inode in inodes:
-            running.setdefault(inode, []).append(pid)
-    return running
+        if inode:
+            found.setdefault(inode, []).append(pid)
+    return found
 
 
 def inode_of(pid: int) -> int:

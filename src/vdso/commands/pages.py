@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
     for page in found:
         if page.error is not None:
             name, why = Text(output.printable(page.name)), Text(output.printable(page.error), "red")
-            table.add_row(name, _user(page.user_id), "", "", "", "", "", "", why)
+            table.add_row(name, user_name(page.user_id), "", "", "", "", "", "", why)
             continue
         notes = ["noexec: no dlopen"] if page.noexec else []
         where = os.path.dirname(page.path)
@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
         who = str(page.publisher_pid or "-") if page.alive else "gone"
         table.add_row(
             page.name,
-            _user(page.user_id),
+            user_name(page.user_id),
             Text(who, "green" if page.alive else "yellow"),
             "-" if page.age_s is None else age(page.age_s),
             str(page.version),
@@ -81,7 +81,7 @@ def age(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def _user(user_id: int) -> str:
+def user_name(user_id: int) -> str:
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -60,6 +60,36 @@ class Rate:
     resolution_ns: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The page at one look: its sequence, and the `updates` since the look before, `seconds` ago."""
+
+    sequence: int
+    updates: int
+    seconds: float
+    updates_per_s: float
+
+
+class Pulse:
+    """Counts the updates of the page that `page` is a reading of from look to look, and waits for none.
+
+    Raises VvarUnproven: the page is not where it was.
+    """
+
+    def __init__(self, page: Vvar) -> None:
+        self._clock = reader_of(page)
+        self._sequence, _ = self._clock.snapshot()
+        self._looked_ns = time.monotonic_ns()
+
+    def look(self) -> Beat:
+        (sequence, _), now_ns = self._clock.snapshot(), time.monotonic_ns()
+        updates = (sequence - self._sequence) % (1 << 32) // 2
+        seconds = (now_ns - self._looked_ns) / NS_PER_S
+        beat = Beat(sequence, updates, seconds, updates / seconds if seconds > 0 else 0.0)
+        self._sequence, self._looked_ns = sequence, now_ns
+        return beat
+
+
 @dataclass(slots=True)
 class Watch:
     """Follows the page that `page` is a reading of. `every_ns`: look only so often, so that the looks
@@ -78,7 +108,7 @@ class Watch:
     def ticks(self) -> Iterator[Tick | None]:
         """Each update as it is seen; None now and then while there is none. Raises VvarUnproven: the page is
         not there any more."""
-        clock = self._reader()
+        clock = reader_of(self.page)
         sequence, _ = clock.snapshot()
         self.started_ns = self.seen_ns = looked_ns = time.monotonic_ns()
         last_cycles: int | None = None
@@ -136,19 +166,21 @@ class Watch:
         poll_ns = min(max(tick_ns // POLLS_A_TICK, POLL_NS_MIN), POLL_NS_MAX)
         return max(int(tick_ns * ASLEEP) - gone_ns, 0), poll_ns
 
-    def _reader(self) -> _core.VvarClock:
-        where = vvar.place()
-        first = self.page.clocks[0].address - self.page.layout.clocks
-        home, rest = divmod(first - where.vvar.start, PAGE_BYTES)
-        if rest or not 0 <= home < where.vvar.size // PAGE_BYTES:
-            raise VvarUnproven("the page is not where it was read")
-        return vvar.reader(where, self.page.layout, home, 0)
-
     def _ns(self, cycles: int) -> int | None:
         clock = self.page.clocks[0]
         if clock.mult is None or clock.shift is None or clock.mask is None:
             return None
         return (cycles & clock.mask) * clock.mult >> clock.shift
+
+
+def reader_of(page: Vvar) -> _core.VvarClock:
+    """What reads that page's first clock. Raises VvarUnproven: the page is not where it was."""
+    where = vvar.place()
+    first = page.clocks[0].address - page.layout.clocks
+    home, rest = divmod(first - where.vvar.start, PAGE_BYTES)
+    if rest or not 0 <= home < where.vvar.size // PAGE_BYTES:
+        raise VvarUnproven("the page is not where it was read")
+    return vvar.reader(where, page.layout, home, 0)
 
 
 def percentile(counts: Counter[int], percent: int) -> int | None:

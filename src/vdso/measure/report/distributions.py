@@ -35,6 +35,7 @@ class Layout:
 
 WIDE = Layout(width=880, left=236, right=24, row=33, font=12.5, peak=0.66)
 NARROW = Layout(width=370, left=0, right=12, row=54, font=12, peak=0.4)
+BESIDE = 44  # of a figure and what is between it and its mark
 # Between the rows of two calls, in rows.
 GAP = 0.3
 
@@ -109,7 +110,11 @@ def frame(axes: Any, groups: Sequence[Sequence[Row]], layout: Layout, top: float
     values = [ns for rows in groups for row in rows for ns in (row.p5_ns, row.p95_ns) if ns and ns > 0]
     low, high = min(values, default=1.0), max(values, default=1000.0)
     axes.set_xscale("log")
-    axes.set_xlim(low / 1.6, high * (1.7 if layout.left else 2.6))
+    # Room for the figures beside the outermost marks, in px, whatever the scale.
+    decades = max(math.log10(high / low), 0.5)
+    width = layout.width - max(layout.left, 12) - layout.right
+    per_px = decades / (width - 2 * BESIDE)
+    axes.set_xlim(low / 10 ** (BESIDE * per_px), high * 10 ** (BESIDE * per_px))
     axes.set_ylim(-0.4, top + 0.9)
     for side in axes.spines.values():
         side.set_visible(False)
