@@ -149,6 +149,7 @@ USUAL = {
     "page": Page("tsc", "btf"),
     "aslr": placed(),
     "counter_allowed": True,
+    "memfd": "",
     "observation": observed(row(1_000_000), row(3, route="syscall")),
 }
 

@@ -397,8 +397,8 @@ CHECKS = (
         "time-namespace",
         NOTE,
         "the process is in a time namespace",
-        "MONOTONIC and BOOTTIME of {process} are moved: {offsets}; the vDSO serves them, and vdso run "
-        "--clock tsc does not",
+        "MONOTONIC and BOOTTIME of {process} are moved: {offsets}; the vDSO serves them. Under vdso run "
+        "--clock tsc a program in another namespace than the command line's goes by the kernel's clock",
         "start it without unshare --time, or without the container's timeOffsets",
         f"{MAN}/man7/time_namespaces.7.html",
         program.namespaced,
@@ -482,7 +482,8 @@ CHECKS = (
         "sealed",
         NOTE,
         "the kernel's pages are sealed",
-        "the vDSO of {process} may not be moved (mseal): vdso run puts jumps into it, as vdso attach does",
+        "the vDSO of {process} may not be moved (mseal): under vdso run our image stands beside it, and a "
+        "program that asks PR_GET_AUXV is led to the kernel's",
         "a kernel without CONFIG_MSEAL_SYSTEM_MAPPINGS; nothing has to be mended",
         f"{KERNEL_DOCS}/userspace-api/mseal.html",
         program.sealed,
@@ -518,11 +519,12 @@ CHECKS = (
         setting.yama_nobody,
     ),
     Check(
-        "memfd-noexec",
+        "memfd-refused",
         WARNING,
-        "memory files are refused unless they say that they are never executed",
-        "vm.memfd_noexec is 2: vdso run and vdso attach cannot make a session's page",
-        "sysctl vm.memfd_noexec=1, in the same pid namespace",
+        "memory files are refused",
+        "memfd_create fails: {error}; vm.memfd_noexec is {noexec}: vdso run and vdso attach cannot make a "
+        "session's page",
+        "sysctl vm.memfd_noexec=1, in the same pid namespace; in a container, allow memfd_create",
         f"{KERNEL_DOCS}/userspace-api/mfd_noexec.html",
         setting.memfd,
     ),

@@ -4,6 +4,7 @@ By vdso.measure.bench, routes and placement, with fewer rounds; the clock is rea
 process that may not read the counter would die of it.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,12 +52,12 @@ def measure(quick: bool, take: Callable[[], BenchResult] | None = None) -> Measu
             lacking[name] = (error.strerror or str(error)).lower()
         return None
 
-    hypervisor = _core.hypervisor()
+    hypervisor, memfd = _core.hypervisor(), refused_memfd()
     allowed = attempt("counter_allowed", _core.counter_allowed)
     aslr = attempt("aslr", lambda: placement.measure(effort.execs))
     if allowed is False:
         lacking.update(figures=FORBIDDEN, page=FORBIDDEN)
-        return Measured(aslr=aslr, counter_allowed=False, hypervisor=hypervisor, lacking=lacking)
+        return Measured(aslr=aslr, counter_allowed=False, hypervisor=hypervisor, memfd=memfd, lacking=lacking)
     observed = attempt("routes", routes.observe)
     counter = attempt("counter", lambda: compare(effort.compare_ns))
     page = attempt("page", lambda: read_page(quick))
@@ -67,8 +68,18 @@ def measure(quick: bool, take: Callable[[], BenchResult] | None = None) -> Measu
         aslr=aslr,
         counter_allowed=allowed,
         hypervisor=hypervisor,
+        memfd=memfd,
         lacking=lacking,
     )
+
+
+def refused_memfd() -> str:
+    """Why a memfd as c/core/page.c makes it is refused, "" where it is not."""
+    try:
+        os.close(os.memfd_create("vdso-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def own(effort: Effort) -> BenchResult:

@@ -14,7 +14,6 @@ Facts = dict[str, object]
 
 CAP_SYS_PTRACE = 19
 IN_MEMORY = ("tmpfs", "ramfs")
-MEMFD_NOEXEC_ENFORCED = 2
 
 
 def may_trace_anyway(view: View) -> bool:
@@ -47,9 +46,12 @@ def yama_nobody(view: View) -> Iterator[Facts]:
 
 
 def memfd(view: View) -> Iterator[Facts]:
-    """A memfd that does not say that it is never executed is refused."""
-    if (view.number("proc/sys/vm/memfd_noexec") or 0) >= MEMFD_NOEXEC_ENFORCED:
-        yield {}
+    """By trying: what vm.memfd_noexec refuses differs between kernels."""
+    if view.measured.memfd is None:
+        raise view.lacking("whether memory files are to be had", "memfd")
+    if view.measured.memfd:
+        noexec = view.number("proc/sys/vm/memfd_noexec")
+        yield {"error": view.measured.memfd, "noexec": "not there" if noexec is None else noexec}
 
 
 def no_place_to_execute(view: View) -> Iterator[Facts]:

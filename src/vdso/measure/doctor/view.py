@@ -61,6 +61,8 @@ class Measured:
     counter_allowed: bool | None = None
     # Who answers CPUID's hypervisor leaf, "" where none does.
     hypervisor: str = ""
+    # Why a memfd such as a session's page is in is refused, "" where it is not.
+    memfd: str | None = None
     observation: Observation | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
 
