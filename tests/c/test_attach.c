@@ -1,7 +1,7 @@
 /*
  * Attaching, to the instruction: lengths of instructions; jumps into this kernel's image, and into those that stand in the
- * files named by VDSO_IMAGES (separated by colons), put there while a call stands at each of its instructions in turn; and
- * a thread of which every register is in use while code is injected into it.
+ * files named by VDSO_IMAGES (separated by colons), put there and taken away while a call stands at each of its instructions in
+ * turn; and a thread of which every register is in use while code is injected into it.
  */
 #include <elf.h>
 #include <errno.h>
@@ -18,7 +18,9 @@
 #include "attach.h"
 #include "decode.h"
 #include "detour.h"
+#include "frames.h"
 #include "image.h"
+#include "memory.h"
 #include "space.h"
 
 #define OFFSET_SEC 86400000
@@ -222,11 +224,38 @@ static bool map_subject(struct subject *s)
 	return true;
 }
 
+/* The image of a stopped child, made from one into the other. */
+static void poke_image(struct subject *s, pid_t pid, const uint8_t *from, const uint8_t *to)
+{
+	long word;
+
+	for (size_t i = 0; i < s->size; i += sizeof(word))
+		if (memcmp(from + i, to + i, sizeof(word)) != 0) {
+			memcpy(&word, to + i, sizeof(word));
+			ptrace(PTRACE_POKETEXT, pid, s->at + i, word);
+		}
+}
+
+/* As detaching does it before the bytes are put back. */
+static void move_away(struct subject *s, pid_t pid, const struct vdso_site *site)
+{
+	struct vdso_thread thread = {.tid = pid, .stopped = true};
+	struct vdso_threads threads = {.pid = pid, .thread = &thread, .count = 1};
+	struct vdso_frames_move move = {(uint64_t)s->at + site->by, (uint64_t)s->at + site->at};
+	int mem = vdso_memory_open(pid);
+
+	if (mem < 0 || (site->by != site->at && vdso_frames_move(&threads, mem, &move, 1) != 0))
+		check(false, "%s: moved away", s->name);
+	if (mem >= 0)
+		close(mem);
+}
+
 /*
- * A child that makes one call, and a jump put into the function when the call has executed `steps` of its instructions.
- * Returns what the child read, or -1 once the call has ended before that.
+ * A child that makes one call, and a jump put into the function when the call has executed `steps` of its instructions; or
+ * taken away, when it has been there until then. Returns what the child read, or -1 once the call has ended before that.
  */
-static int call_with_jump(struct subject *s, unsigned which, const struct vdso_site *site, const uint8_t *changed, unsigned steps)
+static int call_with_jump(struct subject *s, unsigned which, const struct vdso_site *site, const uint8_t *changed, unsigned steps,
+			  bool away)
 {
 	uint64_t entry = (uint64_t)s->at + site->entry;
 	struct user_regs_struct regs;
@@ -249,6 +278,8 @@ static int call_with_jump(struct subject *s, unsigned which, const struct vdso_s
 	ptrace(PTRACE_GETREGS, pid, 0L, &regs);
 	regs.rip = entry;
 	ptrace(PTRACE_SETREGS, pid, 0L, &regs);
+	if (away)
+		poke_image(s, pid, s->image, changed);
 	for (unsigned i = 0; i < steps; i++) {
 		ptrace(PTRACE_SINGLESTEP, pid, 0L, 0L);
 		waitpid(pid, &status, 0);
@@ -259,11 +290,9 @@ static int call_with_jump(struct subject *s, unsigned which, const struct vdso_s
 			return -1;
 		}
 	}
-	for (size_t i = 0; i < s->size; i += sizeof(word))
-		if (memcmp(s->image + i, changed + i, sizeof(word)) != 0) {
-			memcpy(&word, changed + i, sizeof(word));
-			ptrace(PTRACE_POKETEXT, pid, s->at + i, word);
-		}
+	if (away)
+		move_away(s, pid, site);
+	poke_image(s, pid, away ? changed : s->image, away ? s->image : changed);
 	ptrace(PTRACE_CONT, pid, 0L, 0L);
 	waitpid(pid, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : WRONG;
@@ -312,7 +341,7 @@ static void test_image(struct subject *s)
 		      patched_names[i]);
 		memcpy(changed, s->image, s->size);
 		vdso_site_patch(&site[i], (uint64_t)s->at, (uint64_t)s->code + detour[i].ours, changed);
-		while (steps < 1000 && (got = call_with_jump(s, i, &site[i], changed, steps)) >= 0) {
+		while (steps < 1000 && (got = call_with_jump(s, i, &site[i], changed, steps, false)) >= 0) {
 			kernels += got == KERNELS;
 			by_ours += got == OURS;
 			wrong += got != KERNELS && got != OURS;
@@ -321,6 +350,10 @@ static void test_image(struct subject *s)
 		check(wrong == 0 && by_ours > 0 && kernels > 0,
 		      "%s: %s, a jump put there at each of %u instructions: %u go on, %u go over to ours, %u go wrong", s->name,
 		      patched_names[i], steps, kernels, by_ours, wrong);
+		for (steps = wrong = 0; steps < 1000 && (got = call_with_jump(s, i, &site[i], changed, steps, true)) >= 0; steps++)
+			wrong += got != KERNELS;
+		check(wrong == 0 && steps > 0, "%s: %s, the jump taken away at each of %u instructions: %u do not go on", s->name,
+		      patched_names[i], steps, wrong);
 	}
 }
 

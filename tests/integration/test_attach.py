@@ -1,6 +1,7 @@
 """`vdso attach` and `vdso detach`: what processes read then, and that they go on as if nothing had been."""
 
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -628,12 +629,16 @@ def test_changed_by_somebody_else(programs: Programs, start: Start, attach: Atta
     found = re.search(r"^(\w+)-\w+ .*\[vdso\]$", maps, re.MULTILINE)
     assert found is not None
     image = int(found[1], 16)
+    ptrace = ctypes.CDLL(None).ptrace
+    assert ptrace(16, process.pid, 0, 0) == 0  # PTRACE_ATTACH: newer kernels let nobody else write there
+    os.waitpid(process.pid, os.WUNTRACED)
     # In what unwinding reads, and nothing else.
     with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as memory:
         memory.seek(image + 0x600)
         byte = memory.read(1)
         memory.seek(image + 0x600)
         memory.write(bytes([byte[0] ^ 0xFF]))
+    assert ptrace(17, process.pid, 0, 0) == 0  # PTRACE_DETACH
     assert_refused(attach(process.pid), 121, r"somebody else has changed the vDSO of process \d+ \(ticking\)")
     assert_reads(process, HOST)
 
