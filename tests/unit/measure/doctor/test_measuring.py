@@ -15,8 +15,11 @@ CLOCK_MONOTONIC_COARSE = 6
 
 
 def test_a_coarse_clock_moves_by_its_resolution() -> None:
-    step = _core.clock_step(CLOCK_MONOTONIC_COARSE, 100_000_000)
-    assert step == pytest.approx(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9, rel=0.01)
+    """Or, where this process did not run meanwhile, by some of them at once."""
+    resolution = time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9
+    ticks = _core.clock_step(CLOCK_MONOTONIC_COARSE, 1_000_000_000) / resolution
+    assert round(ticks) >= 1
+    assert ticks == pytest.approx(round(ticks), rel=0.01)
 
 
 def test_a_fine_clock_moves_with_each_read() -> None:
