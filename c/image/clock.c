@@ -10,7 +10,10 @@
 #define HERE (&vdso_pages)
 enum { ID_REALTIME = 0, ID_REALTIME_COARSE = 5 };
 
-/* `out` = sec and nsec, nsec up to some seconds' worth. */
+/*
+ * `out` = sec and nsec, nsec up to some seconds' worth. Only for words that still() has been asked about: in a slot that has
+ * been written anew meanwhile they can be another kind's, and these rounds thousands of millions.
+ */
 static inline void carry(struct vdso_time *out, int64_t sec, uint64_t nsec)
 {
 	while (nsec >= VDSO_NSEC_PER_SEC) {
@@ -23,9 +26,16 @@ static inline void carry(struct vdso_time *out, int64_t sec, uint64_t nsec)
 	out->nsec = nsec;
 }
 
-static inline void add_offset(const struct vdso_clock *clock, struct vdso_time *out)
+/* The kernel's clock and the offset. False: the record has been replaced, and `out` is as it was. */
+static inline bool add_offset(uint64_t head, const struct vdso_clock *clock, struct vdso_time *out)
 {
-	carry(out, out->sec + LOAD(clock->offset.sec), out->nsec + LOAD(clock->offset.nsec));
+	int64_t sec = LOAD(clock->offset.sec);
+	uint64_t nsec = LOAD(clock->offset.nsec);
+
+	if (unlikely(!still(HERE, head)))
+		return false;
+	carry(out, out->sec + sec, out->nsec + nsec);
+	return true;
 }
 
 /* Keeps what fell back from the counter to the kernel's clock from stepping back. */
@@ -56,7 +66,8 @@ static __attribute__((noinline, cold)) int without_counter(uint64_t head, const 
 	 * and above no later one. */
 	if (early && arch_counter() >= first)
 		return AGAIN;
-	add_offset(clock, out);
+	if (!add_offset(head, clock, out))
+		return AGAIN;
 	if ((HERE->process.flags & VDSO_PROCESS_NO_COUNTER) == 0)
 		raise_to_floor(clock, out);
 	return still(HERE, head) ? 0 : AGAIN;
@@ -155,8 +166,7 @@ static __attribute__((noinline)) int with_offset(uint64_t head, const struct vds
 
 	if (unlikely(error != 0))
 		return error;
-	add_offset(clock, &now);
-	if (unlikely(!still(HERE, head)))
+	if (unlikely(!add_offset(head, clock, &now)))
 		return answer_clock_gettime((int)id, out);
 	out->tv_sec = now.sec;
 	out->tv_nsec = (int64_t)now.nsec;

@@ -1,6 +1,6 @@
 /*
  * A LINE through the built image, over a kernel's clock that says what the test wants: every answer is the line's own, to the
- * nanosecond, by its quick form and without one.
+ * nanosecond, by its quick form and without one; also where it has taken an offset's place while that clock was asked.
  */
 #include <sys/mman.h>
 
@@ -11,9 +11,21 @@
 
 static struct timespec host;
 
+/* What a reader meets when the kernel's clock keeps it waiting: publications, once, until its slot comes round again. */
+static struct {
+	struct vdso_page *page;
+	struct vdso_clock_record *record;
+} meanwhile;
+
 static int say(int id, struct timespec *ret)
 {
+	struct vdso_page *page = meanwhile.page;
+
 	(void)id;
+	meanwhile.page = NULL;
+	for (unsigned i = 0; page != NULL && i < VDSO_CLOCK_SLOTS; i++)
+		if (vdso_clock_publish(page, meanwhile.record, false) != 0)
+			fail("publish");
 	*ret = host;
 	return 0;
 }
@@ -102,11 +114,81 @@ static void test_lines(const char *way, bool quick, unsigned rounds)
 	unmap_image(&image);
 }
 
+enum call { CLOCK_GETTIME, GETTIMEOFDAY, TIME };
+
+static struct timespec read_by(const struct image *image, enum call call)
+{
+	struct timespec ret = {0, 0};
+	struct timeval tv;
+
+	if (call == CLOCK_GETTIME && image->clock_gettime(CLOCK_REALTIME, &ret) == 0)
+		return ret;
+	if (call == GETTIMEOFDAY && image->gettimeofday(&tv, NULL) == 0)
+		return (struct timespec){tv.tv_sec, tv.tv_usec * 1000};
+	return (struct timespec){image->time(NULL), 0};
+}
+
+static double cpu_s(void)
+{
+	struct timespec ts;
+
+	if (syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts) != 0)
+		fail("SYS_clock_gettime");
+	return (double)ts.tv_sec + (double)ts.tv_nsec / NS;
+}
+
+/* A reader has seen one kind, and finds a LINE's words, of all sizes, where the offset would be. It takes nothing from them. */
+static void test_an_offset_that_becomes_a_line(enum vdso_clock_kind kind, const char *name)
+{
+	struct vdso_clock_record old, new;
+	unsigned wrong = 0, reads = 0;
+	struct vdso_page page;
+	struct image image;
+	double began, took = 0;
+
+	/* A LINE that shows 999,999,999 ns at a whole second: its `rest` is as large as it gets. */
+	host = (struct timespec){1700000000, 5};
+	vdso_record_identity(&new);
+	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++) {
+		struct vdso_line line = {.in = UINT64_C(1700000000) * NS, .sec = 1000, .nsec = NS - 1, .rate = VDSO_RATE_ONE};
+
+		if (vdso_clock_is_wall(id))
+			new.clock[id] = (struct vdso_clock){.kind = VDSO_KIND_LINE, .takeover = line.in, .line = {line, line}};
+	}
+	image = map_image(&new);
+	say_what_is_wanted(&image);
+	if (vdso_page_open_writer(dup(image.page_fd), 0, &page) != 0)
+		fail("vdso_page_open_writer");
+	began = cpu_s();
+	/* Had a reading counted in what it found, it would take a second and more. */
+	for (unsigned i = 0; i < 24 && took < 4; i++, reads++) {
+		struct timespec got;
+
+		vdso_record_offset(&old, 5, 6);
+		for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
+			if (vdso_clock_is_wall(id))
+				old.clock[id].kind = kind;
+		if (vdso_clock_publish(&page, &old, false) != 0)
+			fail("publish");
+		meanwhile.record = &new;
+		meanwhile.page = &page;
+		got = read_by(&image, (enum call)(i % 3));
+		wrong += meanwhile.page != NULL || got.tv_sec != 1001 || got.tv_nsec != (i % 3 == CLOCK_GETTIME ? 4 : 0);
+		took = cpu_s() - began;
+	}
+	check(wrong == 0 && took < 4, "%s: %u readings meanwhile replaced by a line, %u wrong, in %.3f s of the processor", name,
+	      reads, wrong, took);
+	vdso_page_close(&page);
+	unmap_image(&image);
+}
+
 int main(int argc, char **argv)
 {
 	bool full = argc > 1 && strcmp(argv[1], "--soak") == 0;
 
 	test_lines("as published", true, full ? 5000000 : 200000);
 	test_lines("without a quick form", false, full ? 5000000 : 100000);
+	test_an_offset_that_becomes_a_line(VDSO_KIND_OFFSET, "offset");
+	test_an_offset_that_becomes_a_line(VDSO_KIND_FLOOR, "floor");
 	return check_done();
 }
