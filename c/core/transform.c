@@ -205,11 +205,13 @@ int vdso_clock_reach(const struct vdso_clock *clock, struct vdso_time kernel, st
 	if ((int64_t)(in - clock->takeover) < 0 &&
 	    vdso_time_compare(at, (struct vdso_time){line->sec, line->nsec}) < 0)
 		line = &clock->line[0];
+	/* Less than 0 where the host's clock has been set back to before the line's beginning. */
 	ns = ((__int128)at.sec - line->sec) * NSEC + (int64_t)at.nsec - (int64_t)line->nsec;
-	if (line->rate == 0 || ns >> 94 != 0)
+	if (line->rate == 0 || (ns < 0 ? -ns : ns) >> 94 != 0)
 		return 1;
-	wait = (ns << 32) / line->rate + 1;
-	if (wait > INT64_MAX)
+	/* Towards 0: that is later for what is less, and the others are given one more. */
+	wait = ns * ((__int128)1 << 32) / line->rate + (ns >= 0);
+	if (wait > INT64_MAX || wait < -INT64_MAX)
 		return 1;
 	in = line->in + (uint64_t)wait;
 	*ret = (struct vdso_time){.sec = (int64_t)(in / VDSO_NSEC_PER_SEC), .nsec = in % VDSO_NSEC_PER_SEC};

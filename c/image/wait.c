@@ -65,15 +65,19 @@ static bool before(int64_t sec, int64_t nsec, int64_t other_sec, int64_t other_n
 	return sec < other_sec || (sec == other_sec && nsec < other_nsec);
 }
 
-/* So many ns of a line's output as ns of its input, rounded up; UINT64_MAX: never. */
-static uint64_t input_for(uint64_t ns, uint64_t rate)
+/* How many ns of its input after its beginning a line has gone so many ns on, rounded to later; both may be before it.
+ * False: never. */
+static bool input_for(int64_t ns, uint64_t rate, int64_t *ret)
 {
-	if (ns >> 32 >= rate)
-		return UINT64_MAX;
+	uint64_t way = ns < 0 ? -(uint64_t)ns : (uint64_t)ns, quotient;
 
-	uint64_t ret = arch_divide(ns >> 32, ns << 32, rate) + 1;
-
-	return ret > INT64_MAX ? UINT64_MAX : ret;
+	if (way >> 32 >= rate)
+		return false;
+	quotient = arch_divide(way >> 32, way << 32, rate);
+	if (quotient >= INT64_MAX)
+		return false;
+	*ret = ns < 0 ? -(int64_t)quotient : (int64_t)quotient + 1;
+	return true;
 }
 
 /* When a line gets there, by the kernel's own clock. False: never. */
@@ -82,7 +86,7 @@ static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock
 	const struct vdso_line *line;
 	struct timespec shown;
 	struct vdso_time now;
-	int64_t sec, ns;
+	int64_t sec, ns, wait;
 	uint64_t in;
 
 	if (kernel_clock(pages, id, &now) != 0)
@@ -96,15 +100,15 @@ static bool line_reaches(const struct vdso_pages *pages, const struct vdso_clock
 	/* Until the second line takes over, what lies before its beginning is on the first. */
 	if (!before(at->tv_sec, at->tv_nsec, LOAD(clock->line[1].sec), (int64_t)LOAD(clock->line[1].nsec)))
 		line = &clock->line[1];
-	sec = at->tv_sec - LOAD(line->sec);
+	/* Less than 0 where the host's clock has been set back to before the line's beginning. */
+	sec = (int64_t)((uint64_t)at->tv_sec - (uint64_t)LOAD(line->sec));
 	ns = at->tv_nsec - (int64_t)LOAD(line->nsec);
-	if (sec > FAR_SEC)
+	if (sec > FAR_SEC || sec < -FAR_SEC)
 		return false;
 	ns += sec * (int64_t)VDSO_NSEC_PER_SEC;
-	in = input_for((uint64_t)ns, LOAD(line->rate));
-	if (in == UINT64_MAX)
+	if (!input_for(ns, LOAD(line->rate), &wait))
 		return false;
-	in += LOAD(line->in);
+	in = LOAD(line->in) + (uint64_t)wait;
 	at->tv_sec = (int64_t)(in / VDSO_NSEC_PER_SEC);
 	at->tv_nsec = (int64_t)(in % VDSO_NSEC_PER_SEC);
 	return true;

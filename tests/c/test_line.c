@@ -182,6 +182,76 @@ static void test_an_offset_that_becomes_a_line(enum vdso_clock_kind kind, const 
 	unmap_image(&image);
 }
 
+typedef bool wait_step(uint64_t *waiting, const uint64_t *turned, const void *pages);
+
+/* The annex of the image's file, which says what a wait waits for (c/image/wait.h). */
+static wait_step *map_annex(void **map)
+{
+	const char *path = getenv("VDSO_CLOCK_IMAGE");
+	int fd = open(path != NULL ? path : "vdso-clock.so", O_RDONLY | O_CLOEXEC);
+
+	*map = mmap(NULL, VDSO_FILE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	if (*map == MAP_FAILED)
+		fail("mmap");
+	close(fd);
+	return (wait_step *)((uintptr_t)*map + ((const struct vdso_annex *)((uintptr_t)*map + VDSO_IMAGE_BYTES))->wait_step);
+}
+
+/* A wait is until the host's time at which the clock gets there, also from before the beginning of its line. */
+static void test_waits(unsigned rounds)
+{
+	enum { DEADLINE = 4 }; /* the word of a struct vdso_waiting that points to it, in a sleep */
+	struct vdso_clock_record record;
+	struct vdso_clock *clock = &record.clock[VDSO_ID_REALTIME];
+	unsigned wrong = 0, before = 0;
+	struct vdso_page page;
+	struct image image;
+	uint64_t seed = 9;
+	wait_step *step;
+	void *annex;
+
+	vdso_record_identity(&record);
+	image = map_image(&record);
+	say_what_is_wanted(&image);
+	step = map_annex(&annex);
+	if (vdso_page_open_writer(dup(image.page_fd), 0, &page) != 0)
+		fail("vdso_page_open_writer");
+	for (unsigned i = 0; i < rounds; i++) {
+		uint64_t in = UINT64_C(1700000000) * NS + next_random(&seed) % NS, waiting[20] = {0}, turned[9] = {0};
+		uint64_t rate = VDSO_RATE_ONE / 1000 + next_random(&seed) % (VDSO_RATE_ONE << next_random(&seed) % 8);
+		uint64_t now = in + NS - (next_random(&seed) >> (18 + next_random(&seed) % 40)); /* up to 19 hours before it */
+		struct vdso_time there, at, wanted;
+		const struct timespec *until;
+		struct timespec deadline;
+
+		*clock = (struct vdso_clock){.kind = VDSO_KIND_LINE, .takeover = in + 2000000};
+		clock->line[0] = (struct vdso_line){.in = in, .sec = 1800000000, .nsec = next_random(&seed) % NS, .rate = rate};
+		there = vdso_line_kernel(&clock->line[0], clock->takeover);
+		clock->line[1] = (struct vdso_line){clock->takeover, there.sec, there.nsec, 2 * VDSO_RATE_ONE};
+		if (vdso_clock_publish(&page, &record, false) != 0)
+			fail("publish");
+		host = (struct timespec){(long)(now / NS), (long)(now % NS)};
+		at = vdso_time_add(vdso_clock_evaluate(clock, (struct vdso_time){host.tv_sec, (uint64_t)host.tv_nsec}, 0), 0,
+				   1 + (int64_t)(next_random(&seed) >> (18 + next_random(&seed) % 40)));
+		deadline = (struct timespec){at.sec, (long)at.nsec};
+		turned[0] = SYS_clock_nanosleep;
+		turned[3] = (uint64_t)(uintptr_t)&deadline;
+		turned[8] = VDSO_PLAN(VDSO_WAIT_SLEEP, CLOCK_REALTIME, 2, 4);
+		if (vdso_clock_reach(clock, (struct vdso_time){host.tv_sec, (uint64_t)host.tv_nsec}, at, &wanted) != 0 ||
+		    !step(waiting, turned, (const void *)(uintptr_t)image.local.base) || waiting[DEADLINE] == 0) {
+			wrong++;
+			continue;
+		}
+		until = (const struct timespec *)(uintptr_t)waiting[DEADLINE];
+		wrong += until->tv_sec != wanted.sec || until->tv_nsec != (long)wanted.nsec;
+		before += vdso_time_input(wanted) < in;
+	}
+	check(wrong == 0 && before > rounds / 4, "%u waits, %u wrong (%u to before the line)", rounds, wrong, before);
+	munmap(annex, VDSO_FILE_BYTES);
+	vdso_page_close(&page);
+	unmap_image(&image);
+}
+
 int main(int argc, char **argv)
 {
 	bool full = argc > 1 && strcmp(argv[1], "--soak") == 0;
@@ -190,5 +260,6 @@ int main(int argc, char **argv)
 	test_lines("without a quick form", false, full ? 5000000 : 100000);
 	test_an_offset_that_becomes_a_line(VDSO_KIND_OFFSET, "offset");
 	test_an_offset_that_becomes_a_line(VDSO_KIND_FLOOR, "floor");
+	test_waits(full ? 5000000 : 100000);
 	return check_done();
 }

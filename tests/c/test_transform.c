@@ -128,6 +128,38 @@ static void test_reach(unsigned rounds)
 	      rounds, wrong, never, passed);
 }
 
+/* The same once the host's clock has been set back to before the line's beginning: exactly there. */
+static void test_reach_from_before(unsigned rounds)
+{
+	unsigned wrong = 0, before = 0;
+	uint64_t seed = 12;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		uint64_t in = UINT64_C(1700000000000000000) + next_random(&seed) % 1000000000, back, rate;
+		struct vdso_clock clock = {.kind = VDSO_KIND_LINE, .takeover = in + 2000000};
+		struct vdso_time now, at, ret, there;
+
+		rate = next_random(&seed) % 4 == 0 ? VDSO_RATE_ONE : (next_random(&seed) >> (11 + next_random(&seed) % 40)) + 1;
+		back = next_random(&seed) >> (16 + next_random(&seed) % 40); /* up to 78 hours */
+		clock.line[0] = (struct vdso_line){.in = in, .sec = 5, .nsec = 7, .rate = rate};
+		there = vdso_line_kernel(&clock.line[0], clock.takeover);
+		clock.line[1] = (struct vdso_line){clock.takeover, there.sec, there.nsec, 2 * VDSO_RATE_ONE};
+		now = (struct vdso_time){.sec = (int64_t)((in - back) / NS), .nsec = (in - back) % NS};
+		at = vdso_time_add(vdso_clock_evaluate(&clock, now, 0), 0,
+				   1 + (int64_t)(next_random(&seed) >> (16 + next_random(&seed) % 40)));
+		if (vdso_clock_reach(&clock, now, at, &ret) != 0 ||
+		    vdso_time_compare(vdso_clock_evaluate(&clock, ret, 0), at) < 0) {
+			wrong++;
+			continue;
+		}
+		before += vdso_time_input(ret) < in;
+		wrong += vdso_time_input(ret) < in &&
+			 vdso_time_compare(vdso_clock_evaluate(&clock, vdso_time_add(ret, 0, -1), 0), at) >= 0;
+	}
+	check(wrong == 0 && before > rounds / 4, "%u times reached from before a line, %u wrong (%u also before it)", rounds, wrong,
+	      before);
+}
+
 static void test_counter_line(unsigned rounds)
 {
 	unsigned wrong = 0;
@@ -371,6 +403,7 @@ int main(int argc, char **argv)
 	test_add(full ? 10000000 : 1000000);
 	test_kernel_line(full ? 10000000 : 1000000);
 	test_reach(full ? 10000000 : 1000000);
+	test_reach_from_before(full ? 10000000 : 1000000);
 	test_counter_line(full ? 10000000 : 1000000);
 	test_records();
 	test_set_rate(full ? 1000000 : 100000);
