@@ -9,6 +9,9 @@
 /* Of the two readings between which a timer is asked for its rest, beyond what they bracket. */
 #define SLACK_NS 1000
 
+/* No interval of a frozen clock's timer ends before: 30 days. */
+#define SILENCE_NS (30 * 86400 * NSEC)
+
 typedef __int128 wide; /* nanoseconds, of any time that a timespec holds */
 
 static wide ns_of(const struct timespec *t)
@@ -66,9 +69,10 @@ static void translate_past(uint64_t rate, wide since, wide now, wide interval, s
 			missed = (now - 1) / step;
 		at = now - missed * step - unscaled(since % interval, rate) % step;
 	} else if (interval != 0) {
-		/* It counts them, and then waits: the next one is as far off as the first one would have to be back. */
-		if (missed > (now - 1) / NSEC)
-			missed = (now - 1) / NSEC;
+		/* It counts them, and then waits: the next one is as far off as each of them has to be back. So of more than
+		 * some hundred it is told fewer: a clock that stands still is to be silent. */
+		if (missed > now / SILENCE_NS - 1)
+			missed = now > SILENCE_NS ? now / SILENCE_NS - 1 : 0;
 		step = now / (missed + 1);
 		at = now - missed * step;
 	}

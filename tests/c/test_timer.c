@@ -93,6 +93,9 @@ static void that_have_passed(void)
 	CHECK(ns(host.it_interval) == 1);
 	host = translate(line_clock(2000000000, 0), setting(0, 1, 0, 1));
 	CHECK(ns(host.it_value) > 0);
+	/* And with ever so many missed a frozen clock's is silent then. */
+	CHECK(expirations(host) > 500);
+	CHECK(ns(host.it_value) + expirations(host) * ns(host.it_interval) >= (NOW_S + 86400 * 30) * INT64_C(1000000000));
 	host = translate(offset_clock(NOW_S), setting(10, 0, 0, 0));
 	CHECK(ns(host.it_value) > 0);
 }

@@ -186,8 +186,8 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
  * The landing. In: rdi the order, rsi the descriptors, rdx where this copy of the image is mapped; on the program's own
  * stack, before its first instruction. vdso_land() answers with the base of the image in its final place and the program's
  * entry: drop the bootstrap's return address, go on in the final place, unmap this first copy but for its annex, clear the
- * registers as the kernel's exec leaves them, and enter the program. Base 0: nothing was changed, return the errno to the bootstrap. Base
- * still this copy's: enter the program without unmapping it.
+ * registers as the kernel's exec leaves them, and enter the program. Base 0: nothing was changed, return the errno to the
+ * bootstrap. Base still this copy's: enter the program without unmapping it.
  */
 #define ARCH_LANDING \
 	__asm__(".pushsection .text\n" \
