@@ -9,6 +9,7 @@ struct counts {
 	PyObject_HEAD
 	struct vdso_counts *there;
 	int fd;
+	pid_t maker; /* a forked child leaves them alone */
 };
 
 static PyObject *counts_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -23,6 +24,7 @@ static PyObject *counts_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	if (self == NULL)
 		return NULL;
 	self->fd = -1;
+	self->maker = getpid();
 	error = vdso_counts_create(&self->fd);
 	self->there = error == 0 ? vdso_counts_map(self->fd) : NULL;
 	if (self->there == NULL) {
@@ -38,6 +40,9 @@ static void counts_dealloc(PyObject *object)
 	PyTypeObject *type = Py_TYPE(object);
 
 	vdso_counts_unmap(self->there);
+	/* Programs keep them mapped: they need no memory for what nobody reads. */
+	if (self->fd >= 0 && self->maker == getpid())
+		vdso_counts_discard(self->fd);
 	if (self->fd >= 0)
 		close(self->fd);
 	type->tp_free(object);
@@ -169,12 +174,6 @@ static PyObject *counts_left(PyObject *object, PyObject *Py_UNUSED(none))
 	return ret;
 }
 
-static PyObject *counts_discard(PyObject *object, PyObject *Py_UNUSED(none))
-{
-	vdso_counts_discard(((struct counts *)object)->fd);
-	Py_RETURN_NONE;
-}
-
 static PyObject *counts_fd(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyLong_FromLong(((struct counts *)object)->fd);
@@ -193,7 +192,6 @@ static PyMethodDef counts_methods[] = {
 	 "(pid, tid, program, slot, clock, weight, (rip, rsp, rbp, rbx, r12, r13, r14, r15), stack, frame)."},
 	{"left", counts_left, METH_NOARGS,
 	 "left()\n--\n\nWhat programs had mapped when they ended, or exec'd: (pid, the executable lines of its maps file)."},
-	{"discard", counts_discard, METH_NOARGS, "discard()\n--\n\nGives the memory back, whoever has it mapped."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -215,7 +213,7 @@ static PyGetSetDef counts_getset[] = {
 };
 
 static PyType_Slot counts_slots[] = {
-	{Py_tp_doc, "Counts()\n--\n\nNew ones, in memory that programs share. Raises OSError."},
+	{Py_tp_doc, "Counts()\n--\n\nNew ones, in memory that programs share, and that is given back with the object. Raises OSError."},
 	{Py_tp_new, counts_new},
 	{Py_tp_dealloc, counts_dealloc},
 	{Py_tp_methods, counts_methods},

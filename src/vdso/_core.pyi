@@ -316,7 +316,10 @@ COUNT_CELLS: int
 
 @final
 class Counts:
-    """Where programs count their clock calls: memory that they share. OSError where there is none."""
+    """Where programs count their clock calls: memory that they share, and that goes with the object.
+
+    OSError where there is none.
+    """
 
     def __new__(cls) -> Self: ...
     @property
@@ -344,8 +347,6 @@ class Counts:
         """
     def left(self) -> list[tuple[int, bytes]]:
         """What programs had mapped when they ended or exec'd: (pid, executable lines of its maps)."""
-    def discard(self) -> None:
-        """Gives the memory back, whoever has it mapped."""
 
 def counts_look(fd: int, /) -> list[tuple[int, int, int, int, bytes, tuple[int, ...]]]:
     """As Counts.cells(), of counts that are another's, which may be open for reading alone. OSError."""
