@@ -181,6 +181,13 @@ def follower_of(name: str) -> int | None:
     return next((pid for pid, comm in holders(name).items() if comm == "vdso-follower"), None)
 
 
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, holders, read_until, want
+from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, holders, read_until, until, want
 
 from vdso import _core
 from vdso.clocks.session import find, open_page, sessions
@@ -287,14 +287,6 @@ class Held:
     def answer(self) -> list[str]:
         assert self.process.stdout is not None
         return read_until(self.process.stdout.fileno(), r"\n").split()
-
-
-def until(condition: "object") -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def kill(pid: int) -> None:
