@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 	fcntl(f->life, F_SETFD, FD_CLOEXEC);
 	fcntl(f->counts_fd, F_SETFD, FD_CLOEXEC);
 
-	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (f->shared == MAP_FAILED || vdso_area_learn(&f->area) != 0 || fstat(f->clock_fd[0], &st) != 0 ||
 	    pread(f->image_fd, &header, sizeof(header), 0) != sizeof(header))
 		return 1;

@@ -24,6 +24,7 @@ enum {
 	FUTEX_PRIVATE = 128,
 	FUTEX_CLOCK_REALTIME = 256,
 	FUTEX2_SIZE_U32 = 2,
+	E_PERM = 1,
 	E_AGAIN = 11,
 	E_NOSYS = 38,
 	E_TIMEDOUT = 110,
@@ -193,7 +194,8 @@ static void prepare(struct vdso_waiting *w, const struct vdso_turned *turned, co
 /* What the last call says of the wait. True: it is over, with what is in `ret`. */
 static bool is_over(struct vdso_waiting *w, const struct vdso_pages *pages)
 {
-	if (w->ret == -E_NOSYS && w->how == VDSO_WAIT_FUTEX) { /* before Linux 5.16 */
+	/* Before Linux 5.16; or a container's filter that does not know the call. */
+	if ((w->ret == -E_NOSYS || w->ret == -E_PERM) && w->how == VDSO_WAIT_FUTEX) {
 		w->how = VDSO_WAIT_TURNS;
 		return false;
 	}

@@ -1,5 +1,6 @@
 """Timers for an absolute time of a clock that is set, frozen, let go or given a rate meanwhile."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import TIMEOUT_S, Programs, Start, Way, finish, follower_of, lacking, read_until
+from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, follower_of, lacking, read_until
 
 from vdso.clocks.session import Adjustment, adjust, find_open
 
@@ -262,6 +263,19 @@ def test_without_privilege(unprivileged: list[str], vdso: str, start: Start, pro
     timer.set(5, 10)
     timer.adjust("--shift", "+16s")
     assert timer.count(2) == 2
+
+
+def test_where_nobody_waits_for_several_futexes(privileged: Way, start: Start, programs: Programs) -> None:
+    """As before Linux 5.16, or by a container's filter that does not know the call: it is looked each second.
+    Under a filter of ours and one that the follower has too, whose programs' own may not be suspended."""
+    way = Way(privileged.vdso, [sys.executable, str(SOURCES / "refusing.py"), "waitv"])
+    for kind in KINDS:
+        timer = Timer(way, start, programs.c("timers"), kind)
+        timer.set(5, 10)
+        timer.adjust("--shift", "+16s")
+        assert timer.count(2) == 2
+    done = way.run(programs.c("until"), "sem", "0.1", offset="-1000d")
+    assert done.stdout.split()[1] == str(errno.ETIMEDOUT), done.stdout
 
 
 def test_under_yama(under_yama: Way, start: Start, programs: Programs) -> None:
