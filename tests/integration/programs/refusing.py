@@ -1,7 +1,7 @@
 """refusing.py WHAT COMMAND...: runs the command where the kernel refuses something, as containers do.
 
-WHAT: ptrace, setting or reading (of clocks), seccomp, getfd, waitv or affinity (EPERM, by a seccomp filter), or
-listener (a filter whose listener is not vdso's).
+WHAT: ptrace, setting or reading (of clocks), seccomp, getfd, waitv or affinity (EPERM, by a seccomp filter),
+or listener (a filter whose listener is not vdso's).
 """
 
 import ctypes
