@@ -1,6 +1,7 @@
 #include "borrow.h"
 
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "inject.h"
 #include "memory.h"
 #include "process.h"
+#include "procfs.h"
 #include "registers.h"
 
 #define SIGNALS_BYTES 8L
@@ -36,9 +38,23 @@ static int go_on(const struct vdso_borrow *b)
 	return ptrace(PTRACE_SYSCALL, b->tid, 0L, 0L) == 0 ? 0 : -errno;
 }
 
+/* Whether no thread goes back by what is there: it is a fork's copy, or of one that has ended. */
+static bool is_nobodys(pid_t tid, const uint8_t *bytes)
+{
+	struct vdso_injection there;
+
+	if (memcmp(bytes, vdso_injected_call, code_size()) != 0)
+		return false;
+	memcpy(&there, bytes + code_size(), sizeof(there));
+	if (there.owner <= 0)
+		return false;
+	return vdso_procfs_start(there.owner) != there.owner_start || syscall(SYS_kcmp, tid, there.owner, KCMP_VM, 0, 0) > 0;
+}
+
 static int put_there(struct vdso_borrow *b, uint64_t kernel_image, const struct vdso_area *area, bool alone)
 {
-	struct vdso_injection data = {.mask = b->mask, .fresh = 1};
+	struct vdso_injection data = {
+		.mask = b->mask, .fresh = 1, .owner = b->tid, .owner_start = vdso_procfs_start(b->tid)};
 	uint32_t tail = (area->tail + 15u) & ~15u;
 	uint8_t bytes[VDSO_BORROW_BYTES];
 	bool unused = true;
@@ -51,7 +67,7 @@ static int put_there(struct vdso_borrow *b, uint64_t kernel_image, const struct 
 		return -EFAULT;
 	for (uint32_t i = 0; i < b->size; i++)
 		unused = unused && bytes[i] == 0; /* as the kernel gives them */
-	if (!unused && !alone)
+	if (!unused && !alone && !is_nobodys(b->tid, bytes))
 		return -EBUSY;
 	vdso_inject_way_back(&data, &b->before);
 	data.scratch.patience_nsec = VDSO_INJ_PATIENCE_NS;
@@ -128,7 +144,15 @@ int vdso_borrow_call(struct vdso_borrow *b, long number, const uint64_t argument
 	return error != 0 ? error : go_on(b);
 }
 
-bool vdso_borrow_stopped(struct vdso_borrow *b, int status, int64_t *result)
+bool vdso_borrow_has_faulted(struct vdso_borrow *b, int status)
+{
+	if (WSTOPSIG(status) == CALL_STOP)
+		return false;
+	b->was_stopped |= WSTOPSIG(status) == SIGSTOP;
+	return WSTOPSIG(status) != SIGSTOP;
+}
+
+enum vdso_borrow_stop vdso_borrow_stopped(struct vdso_borrow *b, int status, int64_t *result)
 {
 	struct user_regs_struct regs;
 
@@ -136,13 +160,13 @@ bool vdso_borrow_stopped(struct vdso_borrow *b, int status, int64_t *result)
 		b->inside = !b->inside;
 		if (!b->inside && vdso_registers_get(b->tid, &regs) == 0) {
 			*result = (int64_t)regs.rax;
-			return true;
+			return VDSO_BORROW_ANSWERED;
 		}
-	} else if (EVENT_OF(status) == 0) {
-		b->was_stopped = true; /* no other signal comes through */
+	} else if (EVENT_OF(status) == 0 && vdso_borrow_has_faulted(b, status)) {
+		return VDSO_BORROW_FAULTED;
 	}
 	go_on(b);
-	return false;
+	return VDSO_BORROW_GOES_ON;
 }
 
 void vdso_borrow_use_room(struct vdso_borrow *b, uint64_t room)

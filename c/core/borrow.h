@@ -33,7 +33,9 @@ struct vdso_borrow {
 /*
  * At a stop that PTRACE_INTERRUPT has made: `kernel_image` is where the kernel's image is there, `filters` how many filters of
  * ours it runs under. -ENOSPC: no room in the image; -EBUSY: something is there already, by which a thread that was borrowed
- * when its borrower died goes back; `alone`: it has been there so long that none does any more. -EACCES: a filter of the
+ * when its borrower died goes back; `alone`: it has been there so long that none does any more. What a thread of another process
+ * has there, or one that has ended, is a copy that nobody needs. That no thread which is borrowed now has its code there is the
+ * caller's to know. -EACCES: a filter of the
  * program's own may end it for our calls. When it fails nothing has been changed.
  */
 int vdso_borrow_begin(struct vdso_borrow *borrow, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int filters,
@@ -47,11 +49,20 @@ int vdso_borrow_give(struct vdso_borrow *borrow, const void *bytes, size_t size,
 /* Lets it make the call. */
 int vdso_borrow_call(struct vdso_borrow *borrow, long number, const uint64_t argument[6]);
 
-/* It has stopped, with that status of waitpid(). True: *result is what the call has answered; else it goes on. */
-bool vdso_borrow_stopped(struct vdso_borrow *borrow, int status, int64_t *result);
+enum vdso_borrow_stop {
+	VDSO_BORROW_GOES_ON,
+	VDSO_BORROW_ANSWERED, /* *result is what the call has answered */
+	VDSO_BORROW_FAULTED,  /* what was put there is no longer what it was: to be put back at once */
+};
+
+/* It has stopped, with that status of waitpid(). */
+enum vdso_borrow_stop vdso_borrow_stopped(struct vdso_borrow *borrow, int status, int64_t *result);
 
 /* What its calls may write into from now on: they have made it. */
 void vdso_borrow_use_room(struct vdso_borrow *borrow, uint64_t room);
+
+/* Whether a stop with that status, and not for an event, is a fault of what was put there. Nothing else but SIGSTOP comes through. */
+bool vdso_borrow_has_faulted(struct vdso_borrow *borrow, int status);
 
 /* On its way to the stop where vdso_borrow_end() puts it back, and the kernel makes its interrupted call again. */
 int vdso_borrow_return(struct vdso_borrow *borrow);

@@ -524,7 +524,7 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			due = monotonic_s() + VDSO_RENEW_S;
 		}
 		if (vdso_timers_patience_ns(f) == 0)
-			vdso_timers_anew(f);
+			vdso_timers_go_on(f);
 		if (vdso_sleep_patience_ns(f) == 0)
 			vdso_sleep_look(f);
 		patience = patience_of(f);

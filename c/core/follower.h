@@ -24,6 +24,7 @@
 #define VDSO_FOLLOWER_WARNED 256u
 #define VDSO_FOLLOWER_TIMERS 16384u
 #define VDSO_FOLLOWER_STANDINGS 1024u
+#define VDSO_FOLLOWER_LENDERS 64u
 
 enum vdso_task_phase {
 	VDSO_TASK_NONE,
@@ -91,10 +92,11 @@ struct vdso_standing {
 	uint64_t process;
 };
 
-/* A program none of whose threads could be borrowed, since when (CLOCK_MONOTONIC). */
-struct vdso_busy {
-	int32_t program;
-	uint64_t since_ns;
+/* A program whose threads cannot be borrowed just now (timers.c). Times are CLOCK_MONOTONIC's. */
+struct vdso_lender {
+	int32_t program;          /* 0: none */
+	uint64_t busy_since_ns;   /* what a predecessor of ours has left in it was first seen; 0: nothing is there */
+	uint64_t beyond_until_ns; /* its timers are left to the kernel until then */
 };
 
 /* One warning that has been given: to whom, and which. */
@@ -146,8 +148,9 @@ struct vdso_follower {
 	struct vdso_watch watch;
 	struct vdso_errand *errands; /* threads that are lent to us (timers.c) */
 	struct vdso_sleep sleep;
-	struct vdso_busy busy;
+	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS];
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
+	bool timers_passed_over;     /* some that the clock has left behind, because of an errand that is under way */
 };
 
 /* One line a message, from the follower to a waiting command line. */

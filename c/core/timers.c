@@ -38,6 +38,8 @@
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define AGAIN_NS UINT64_C(50000000)
+#define BEYOND_NS UINT64_C(1000000000)          /* what cannot be now may be then */
+#define LONG_BEYOND_NS UINT64_C(60000000000)    /* what hardly changes before an exec */
 #define OWN_FILTERS 1 /* of ours, that a program runs under */
 
 /* What a warning is about; calls have their numbers. */
@@ -54,8 +56,11 @@ struct vdso_errand {
 	pid_t program;
 	enum step step;
 	struct vdso_borrow borrow;
+	int clock; /* SETS: the timer's */
+	uint64_t queued_until_ns; /* held where it has stopped, until it is tried again; 0: it is not queued */
 	uint32_t index; /* of the timer that it is about */
 	struct vdso_timer timer; /* as it will be remembered */
+	struct vdso_timer asked; /* as it was remembered */
 	struct vdso_time before;
 };
 
@@ -116,13 +121,6 @@ static void remember(struct vdso_follower *f, const struct vdso_timer *timer)
 	else if (vdso_follower_first_time(f, timer->program, ABOUT_MANY))
 		vdso_warn(timer->program, "more than %u timers are set by the session's clock: others are not set anew when it changes",
 			  VDSO_FOLLOWER_TIMERS);
-}
-
-void vdso_timers_forget(struct vdso_follower *f, pid_t program)
-{
-	for (uint32_t i = 0; i < f->shared->timers; i++)
-		if (f->shared->timer[i].program == program && !f->shared->timer[i].descriptor)
-			f->shared->timer[i].program = 0;
 }
 
 /* The kernel's clock of that id, or what it is another view of. */
@@ -309,26 +307,28 @@ static struct vdso_errand *errand_of(const struct vdso_follower *f, pid_t tid)
 	return e;
 }
 
+/* Whether one of its threads is about to set its timers anew, or does. */
 static bool has_errand(const struct vdso_follower *f, pid_t program)
 {
 	struct vdso_errand *e = f->errands;
 
-	while (e != NULL && e->program != program)
+	while (e != NULL && (e->program != program || e->step == SETS))
 		e = e->next;
 	return e != NULL;
 }
 
 static struct vdso_errand *begin(struct vdso_follower *f, pid_t program, pid_t tid, enum step step)
 {
-	struct vdso_errand *e = calloc(1, sizeof(*e));
+	struct vdso_errand *e = calloc(1, sizeof(*e)), **at = &f->errands;
 
 	if (e == NULL)
 		return NULL;
+	while (*at != NULL) /* who has come first is queued first */
+		at = &(*at)->next;
 	e->program = program;
 	e->borrow = (struct vdso_borrow){.tid = tid, .mem = -1};
 	e->step = step;
-	e->next = f->errands;
-	f->errands = e;
+	*at = e;
 	return e;
 }
 
@@ -345,8 +345,13 @@ static void finish(struct vdso_follower *f, struct vdso_errand *errand)
 	*at = errand->next;
 	vdso_borrow_lost(&errand->borrow);
 	free(errand);
+	for (struct vdso_errand *e = f->errands; e != NULL; e = e->next)
+		if (e->queued_until_ns != 0)
+			e->queued_until_ns = 1;
 	/* The clock may have been changed again meanwhile, and this program left alone for that. */
-	f->timers_due_ns = vdso_threads_now_ns();
+	if (f->timers_passed_over)
+		f->timers_due_ns = vdso_threads_now_ns();
+	f->timers_passed_over = false;
 }
 
 void vdso_timers_lost(struct vdso_follower *f, pid_t tid)
@@ -357,37 +362,121 @@ void vdso_timers_lost(struct vdso_follower *f, pid_t tid)
 		finish(f, e);
 }
 
+/* ---- programs whose threads cannot be borrowed ---- */
+
+static struct vdso_lender *find_lender(const struct vdso_follower *f, pid_t program)
+{
+	for (uint32_t i = 0; i < VDSO_FOLLOWER_LENDERS; i++)
+		if (f->lender[i].program == program)
+			return (struct vdso_lender *)&f->lender[i];
+	return NULL;
+}
+
+static uint64_t last_of(const struct vdso_lender *l)
+{
+	return l->program == 0 ? 0 : l->beyond_until_ns > l->busy_since_ns ? l->beyond_until_ns : l->busy_since_ns;
+}
+
+/* The same; one that is not known yet takes the place of the one that has been known for longest. */
+static struct vdso_lender *take_lender(struct vdso_follower *f, pid_t program)
+{
+	struct vdso_lender *l = find_lender(f, program);
+
+	if (l != NULL)
+		return l;
+	l = f->lender;
+	for (uint32_t i = 1; i < VDSO_FOLLOWER_LENDERS; i++)
+		if (last_of(&f->lender[i]) < last_of(l))
+			l = &f->lender[i];
+	*l = (struct vdso_lender){.program = program};
+	return l;
+}
+
+static void forget_lender(struct vdso_follower *f, pid_t program)
+{
+	struct vdso_lender *l = find_lender(f, program);
+
+	if (l != NULL)
+		*l = (struct vdso_lender){0};
+}
+
+void vdso_timers_forget(struct vdso_follower *f, pid_t program)
+{
+	forget_lender(f, program);
+	for (uint32_t i = 0; i < f->shared->timers; i++)
+		if (f->shared->timer[i].program == program && !f->shared->timer[i].descriptor)
+			f->shared->timer[i].program = 0;
+}
+
 bool vdso_timers_beyond(const struct vdso_follower *f, pid_t program)
 {
-	return vdso_follower_is_told(f, program, ABOUT_UNLENT);
+	const struct vdso_lender *l = find_lender(f, program);
+
+	return l != NULL && vdso_threads_now_ns() < l->beyond_until_ns;
 }
 
-/* Whether a program's room in the kernel's image has been somebody else's for so long that nobody needs it any more. */
+/* The kernel has to do for a while: tried again at once it would be tried for ever. */
+static void put_beyond(struct vdso_follower *f, pid_t program, int error)
+{
+	bool lasts = error == -EACCES || error == -ENOSPC || error == -EFAULT;
+
+	if (error == -ESRCH)
+		return;
+	take_lender(f, program)->beyond_until_ns = vdso_threads_now_ns() + (lasts ? LONG_BEYOND_NS : BEYOND_NS);
+	warn_unlent(f, program, error);
+}
+
+/* Whether another thread that is lent to us has its code where this one's would be. */
+static bool is_taken(const struct vdso_follower *f, const struct vdso_errand *errand)
+{
+	for (const struct vdso_errand *e = f->errands; e != NULL; e = e->next)
+		if (e != errand && e->borrow.at != 0 &&
+		    (e->program == errand->program ||
+		     syscall(SYS_kcmp, e->borrow.tid, errand->borrow.tid, KCMP_VM, 0, 0) <= 0))
+			return true;
+	return false;
+}
+
+/* Whether what was there in the program is there still, and for so long that nobody needs it any more. */
 static bool is_left_alone(const struct vdso_follower *f, pid_t program)
 {
-	return f->busy.program == program && vdso_threads_now_ns() - f->busy.since_ns > VDSO_BORROW_LEFT_NS;
+	const struct vdso_lender *l = find_lender(f, program);
+
+	return l != NULL && l->busy_since_ns != 0 && vdso_threads_now_ns() - l->busy_since_ns > VDSO_BORROW_LEFT_NS;
 }
 
+/* -EAGAIN: another thread is lent to us that has to go back first; -EBUSY: what a predecessor of ours has left is there. */
 static int borrow(struct vdso_follower *f, struct vdso_errand *e)
 {
-	bool alone = is_left_alone(f, e->program);
 	pid_t tid = e->borrow.tid;
 	struct vdso_process process = {0};
 	struct vdso_argument memory;
-	int error = vdso_argument_open(tid, &memory);
+	struct vdso_lender *lender;
+	int error;
 
+	if (is_taken(f, e))
+		return -EAGAIN;
+	error = vdso_argument_open(tid, &memory);
 	if (error != 0)
 		return error;
 	error = vdso_standing_find(f, tid, &memory, &process) ? 0 : -ENOENT;
 	vdso_argument_close(&memory);
 	if (error == 0)
-		error = vdso_borrow_begin(&e->borrow, tid, process.kernel_image, &f->area, OWN_FILTERS, alone);
+		error = vdso_borrow_begin(&e->borrow, tid, process.kernel_image, &f->area, OWN_FILTERS,
+					  is_left_alone(f, e->program));
 	e->borrow.tid = tid;
-	if (error == -EBUSY && f->busy.program != e->program)
-		f->busy = (struct vdso_busy){e->program, vdso_threads_now_ns()};
-	else if (error != -EBUSY && f->busy.program == e->program)
-		f->busy.program = 0;
+	lender = error == -EBUSY ? take_lender(f, e->program) : find_lender(f, e->program);
+	if (lender != NULL && error != -EBUSY)
+		lender->busy_since_ns = 0;
+	else if (lender != NULL && lender->busy_since_ns == 0)
+		lender->busy_since_ns = vdso_threads_now_ns();
 	return error;
+}
+
+/* It stays held, and is tried again after a pause or when another has gone back. */
+static void queue(struct vdso_errand *e)
+{
+	e->queued_until_ns = vdso_threads_now_ns() + AGAIN_NS;
 }
 
 /* Gives it what the timer is set to next, and has it call timer_settime. */
@@ -403,34 +492,36 @@ static int call_settime(struct vdso_errand *e, uint64_t old)
 				(const uint64_t[6]){(uint64_t)timer->id, (uint64_t)timer->flags, at, old, VDSO_MARK, 0});
 }
 
-bool vdso_timers_begin(struct vdso_follower *f, struct vdso_task *task, int clock)
+/* False: the errand is over, and its thread held as it was. */
+static bool set_first(struct vdso_follower *f, struct vdso_errand *e)
 {
-	const pid_t tid = task->tid;
+	const pid_t tid = e->borrow.tid;
 	struct seccomp_notif call = {.pid = (uint32_t)tid};
 	uint32_t session = vdso_sessions_of(f, tid);
+	struct vdso_deadline d = {.way = VDSO_DEADLINE_TIMER, .clock = e->clock};
 	struct vdso_clock_record record;
 	struct user_regs_struct regs;
-	struct vdso_deadline d = {.way = VDSO_DEADLINE_TIMER, .clock = clock};
-	struct vdso_errand *e;
 	uint64_t version;
 	int error;
 
+	e->queued_until_ns = 0;
 	if (vdso_registers_get(tid, &regs) != 0 || (int64_t)regs.rax != VDSO_TURNED || regs.orig_rax != SYS_timer_settime ||
-	    !vdso_sessions_look(f, session, &record, &version))
-		return false;
-	call.data = (struct seccomp_data){.nr = SYS_timer_settime, .args = {regs.rdi, regs.rsi, regs.rdx, regs.r10}};
-	e = begin(f, vdso_procfs_number(tid, "Tgid:"), tid, SETS);
-	if (e == NULL)
-		return false;
-	e->timer = called_for(&call, session, version, &d);
-	error = borrow(f, e);
-	if (error != 0) {
-		if (error != -EBUSY)
-			warn_unlent(f, e->program, error);
+	    !vdso_sessions_look(f, session, &record, &version)) {
 		finish(f, e);
 		return false;
 	}
-	task->phase = VDSO_TASK_LENT;
+	error = borrow(f, e);
+	if (error == -EAGAIN || error == -EBUSY) {
+		queue(e);
+		return true;
+	}
+	if (error != 0) {
+		put_beyond(f, e->program, error);
+		finish(f, e);
+		return false;
+	}
+	call.data = (struct seccomp_data){.nr = SYS_timer_settime, .args = {regs.rdi, regs.rsi, regs.rdx, regs.r10}};
+	e->timer = called_for(&call, session, version, &d);
 	error = vdso_memory_read(e->borrow.mem, &e->timer.next.wanted, sizeof(e->timer.next.wanted), regs.rdx);
 	if (error == 0 && (!vdso_timer_is_valid(&e->timer.next.wanted) || vdso_timer_is_none(&e->timer.next.wanted)))
 		error = -EINVAL;
@@ -443,6 +534,17 @@ bool vdso_timers_begin(struct vdso_follower *f, struct vdso_task *task, int cloc
 		finish(f, e);
 	}
 	return true;
+}
+
+bool vdso_timers_begin(struct vdso_follower *f, struct vdso_task *task, int clock)
+{
+	struct vdso_errand *e = begin(f, vdso_procfs_number(task->tid, "Tgid:"), task->tid, SETS);
+
+	if (e == NULL)
+		return false;
+	task->phase = VDSO_TASK_LENT;
+	e->clock = clock;
+	return set_first(f, e);
 }
 
 /* ---- set anew ---- */
@@ -463,6 +565,14 @@ static bool ends_by_interruption(long number)
 	return false;
 }
 
+/* A leader that has ended before its threads is there as long as they are, and not to be held. */
+static bool has_ended(pid_t tid)
+{
+	char state = vdso_procfs_state(tid);
+
+	return state == 'Z' || state == 'X' || state == 0;
+}
+
 /* The thread that minds it least, 0 if there is none: best one that waits. */
 static pid_t choose(const struct vdso_follower *f, pid_t program)
 {
@@ -479,12 +589,12 @@ static pid_t choose(const struct vdso_follower *f, pid_t program)
 		int rank = 2;
 		FILE *file;
 
-		if (tid <= 0 || vdso_task_find(f->shared, tid) != NULL)
+		if (tid <= 0 || vdso_task_find(f->shared, tid) != NULL || has_ended(tid))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/syscall", (int)tid);
 		file = fopen(path, "re");
 		if (file == NULL || fgets(line, sizeof(line), file) == NULL)
-			rank = vdso_procfs_state(tid) == 'Z' ? 3 : 2;
+			rank = 2;
 		else if (line[0] >= '0' && line[0] <= '9')
 			rank = ends_by_interruption(atol(line)) ? 2 : 0;
 		else
@@ -501,25 +611,37 @@ static pid_t choose(const struct vdso_follower *f, pid_t program)
 	return best;
 }
 
-/* The record that its session's clock goes by now, where that is no longer the one it was set by. */
-static bool is_stale(const struct vdso_follower *f, const struct vdso_timer *timer, struct vdso_clock_record *record,
-		     uint64_t *version)
+/* The versions of the sessions' records, each looked up once. */
+struct versions {
+	uint64_t version[VDSO_FOLLOWER_SESSIONS];
+	bool known[VDSO_FOLLOWER_SESSIONS], good[VDSO_FOLLOWER_SESSIONS];
+};
+
+/* Whether its session's clock no longer goes by the record that it was set by. */
+static bool is_stale(const struct vdso_follower *f, struct versions *now, const struct vdso_timer *timer)
 {
-	return timer->program != 0 && !f->shared->session[timer->session].counter &&
-	       vdso_sessions_look(f, timer->session, record, version) && *version != timer->version;
+	uint32_t session = timer->session;
+	struct vdso_clock_record record;
+
+	if (timer->program == 0 || f->shared->session[session].counter)
+		return false;
+	if (!now->known[session])
+		now->good[session] = vdso_sessions_look(f, session, &record, &now->version[session]);
+	now->known[session] = true;
+	return now->good[session] && now->version[session] != timer->version;
 }
 
 /* Nothing is to be tried for the program's until the clock changes again. */
 static void give_up(struct vdso_follower *f, pid_t program, int error)
 {
+	struct versions now = {0};
+
 	warn_unlent(f, program, error);
 	for (uint32_t i = 0; i < f->shared->timers; i++) {
 		struct vdso_timer *t = &f->shared->timer[i];
-		struct vdso_clock_record record;
-		uint64_t version;
 
-		if (t->program == program && !t->descriptor && is_stale(f, t, &record, &version))
-			t->version = version;
+		if (t->program == program && !t->descriptor && is_stale(f, &now, t))
+			t->version = now.version[t->session];
 	}
 }
 
@@ -545,6 +667,10 @@ static void lend(struct vdso_follower *f, pid_t program)
 		error = -ENOMEM;
 		vdso_tracee_detach(tid, 0);
 	}
+	if (error == -ESRCH || (error == -EPERM && has_ended(tid))) { /* it has just ended: another one will do */
+		try_again(f);
+		return;
+	}
 	if (error != 0) {
 		give_up(f, program, error);
 		return;
@@ -553,24 +679,41 @@ static void lend(struct vdso_follower *f, pid_t program)
 	vdso_tracee_interrupt(tid);
 }
 
+/* Gives back what MAPS has made; then it goes. */
+static int unmap(struct vdso_errand *e)
+{
+	uint64_t room = e->borrow.room;
+
+	e->step = UNMAPS;
+	vdso_borrow_use_room(&e->borrow, 0);
+	return vdso_borrow_call(&e->borrow, SYS_munmap, (const uint64_t[6]){room, VDSO_REGION_BYTES});
+}
+
 void vdso_timers_anew(struct vdso_follower *f)
 {
+	struct versions now = {0};
+
 	f->timers_due_ns = 0;
+	f->timers_passed_over = false;
 	for (uint32_t i = 0; i < f->shared->timers; i++) {
 		struct vdso_timer *timer = &f->shared->timer[i];
 		struct vdso_clock_record record;
 		uint64_t version;
 
-		if (!is_stale(f, timer, &record, &version))
+		if (!is_stale(f, &now, timer))
 			continue;
 		if (timer->descriptor) {
+			if (!vdso_sessions_look(f, timer->session, &record, &version))
+				continue;
 			if (set_descriptor_anew(&record.clock[timer->clock], timer))
 				timer->version = version;
 			else
 				timer->program = 0;
 		} else if (is_over(timer)) {
 			timer->program = 0;
-		} else if (!has_errand(f, timer->program)) {
+		} else if (has_errand(f, timer->program)) {
+			f->timers_passed_over = true;
+		} else {
 			lend(f, timer->program);
 		}
 	}
@@ -578,31 +721,43 @@ void vdso_timers_anew(struct vdso_follower *f)
 
 int64_t vdso_timers_patience_ns(const struct vdso_follower *f)
 {
-	uint64_t now = vdso_threads_now_ns();
+	uint64_t now = vdso_threads_now_ns(), due = f->timers_due_ns;
 
-	return f->timers_due_ns == 0 ? -1 : f->timers_due_ns > now ? (int64_t)(f->timers_due_ns - now) : 0;
+	for (const struct vdso_errand *e = f->errands; e != NULL; e = e->next)
+		if (e->queued_until_ns != 0 && (due == 0 || e->queued_until_ns < due))
+			due = e->queued_until_ns;
+	return due == 0 ? -1 : due > now ? (int64_t)(due - now) : 0;
 }
 
 /* The next of the program's timers, from index on, that the clock has left behind. */
 static int ask_next(struct vdso_follower *f, struct vdso_errand *e)
 {
-	struct vdso_clock_record record;
-	uint64_t room = e->borrow.room, version;
+	uint64_t room = e->borrow.room;
+	struct versions now = {0};
 
 	for (; e->index < f->shared->timers; e->index++) {
 		const struct vdso_timer *t = &f->shared->timer[e->index];
 
-		if (t->program != e->program || t->descriptor || !is_stale(f, t, &record, &version))
+		if (t->program != e->program || t->descriptor || !is_stale(f, &now, t))
 			continue;
-		e->timer = *t;
+		e->timer = e->asked = *t;
 		e->step = ASKS;
 		if (host_time(t->clock, &e->before) != 0)
 			return -EINVAL;
 		return vdso_borrow_call(&e->borrow, SYS_timer_gettime, (const uint64_t[6]){(uint64_t)t->id, room + LEFT_AT});
 	}
-	e->step = UNMAPS;
-	vdso_borrow_use_room(&e->borrow, 0);
-	return vdso_borrow_call(&e->borrow, SYS_munmap, (const uint64_t[6]){room, VDSO_REGION_BYTES});
+	return unmap(e);
+}
+
+/* Where the errand's timer is remembered; NULL: it has been set again meanwhile. */
+static struct vdso_timer *still_remembered(const struct vdso_follower *f, const struct vdso_errand *e)
+{
+	struct vdso_timer *t = &f->shared->timer[e->index];
+
+	return t->program == e->asked.program && t->id == e->asked.id && !t->descriptor && t->version == e->asked.version &&
+			       memcmp(&t->set, &e->asked.set, sizeof(t->set)) == 0 ?
+		       t :
+		       NULL;
 }
 
 /* Whether a signal of the process's timer has been sent and not taken yet: setting the timer takes it back (Linux 6.13). */
@@ -630,13 +785,15 @@ static bool signal_waits(pid_t program, int timer)
 /* It has answered what is left of the timer: if that is still as we have set it, it is set anew. */
 static int set_anew(struct vdso_follower *f, struct vdso_errand *e, int64_t result)
 {
-	struct vdso_timer *remembered = &f->shared->timer[e->index], *t = &e->timer;
+	struct vdso_timer *remembered = still_remembered(f, e), *t = &e->timer;
 	struct vdso_clock_record record;
 	struct itimerspec left;
 	struct vdso_time after;
 	uint64_t version;
 	int error;
 
+	if (remembered == NULL)
+		return ask_next(f, e);
 	if (result != 0 || host_time(t->clock, &after) != 0 ||
 	    vdso_memory_read(e->borrow.mem, &left, sizeof(left), e->borrow.room + LEFT_AT) != 0 ||
 	    !is_still(t, &left, e->before, after) || !vdso_sessions_look(f, t->session, &record, &version)) {
@@ -649,7 +806,7 @@ static int set_anew(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 	error = prepare(&record.clock[t->clock], t);
 	if (error != 0)
 		return error;
-	*remembered = *t;
+	*remembered = e->asked = *t;
 	t->version = version;
 	e->step = SETS_ANEW;
 	return call_settime(e, 0);
@@ -658,13 +815,17 @@ static int set_anew(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 /* Its call has ended: the next one, or the way back. */
 static void advance(struct vdso_follower *f, struct vdso_errand *e, int64_t result)
 {
+	struct vdso_timer *remembered;
+	struct versions now = {0};
 	int error = 0;
 
 	switch (e->step) {
 	case SETS:
 		e->timer.set = e->timer.next;
-		if (result == 0)
+		if (result == 0) {
 			remember(f, &e->timer);
+			f->timers_passed_over |= is_stale(f, &now, &e->timer); /* the clock was changed meanwhile */
+		}
 		vdso_borrow_end(&e->borrow, &result);
 		finish(f, e);
 		return;
@@ -681,9 +842,12 @@ static void advance(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 		break;
 	case SETS_ANEW:
 		e->timer.set = e->timer.next;
-		f->shared->timer[e->index] = e->timer;
-		if (result != 0)
-			f->shared->timer[e->index].program = 0;
+		remembered = still_remembered(f, e);
+		if (remembered != NULL) {
+			*remembered = e->timer;
+			if (result != 0)
+				remembered->program = 0;
+		}
 		error = ask_next(f, e);
 		break;
 	default:
@@ -693,6 +857,8 @@ static void advance(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 	}
 	if (error != 0) {
 		give_up(f, e->program, error);
+		if (e->borrow.room != 0 && unmap(e) == 0)
+			return;
 		e->step = GOES;
 		vdso_borrow_return(&e->borrow);
 	}
@@ -704,6 +870,11 @@ static void arrive(struct vdso_follower *f, struct vdso_errand *e)
 	pid_t tid = e->borrow.tid;
 	int error = borrow(f, e);
 
+	e->queued_until_ns = 0;
+	if (error == -EAGAIN) {
+		queue(e);
+		return;
+	}
 	if (error == 0) {
 		e->step = MAPS;
 		error = vdso_borrow_call(&e->borrow, SYS_mmap,
@@ -715,11 +886,42 @@ static void arrive(struct vdso_follower *f, struct vdso_errand *e)
 	} else {
 		vdso_tracee_detach(tid, 0);
 	}
-	if (error != -EBUSY)
+	if (error != -EBUSY && error != -ESRCH)
 		give_up(f, e->program, error);
 	finish(f, e);
-	if (error == -EBUSY)
+	if (error == -EBUSY || error == -ESRCH)
 		try_again(f);
+}
+
+void vdso_timers_go_on(struct vdso_follower *f)
+{
+	uint64_t now = vdso_threads_now_ns();
+	struct vdso_errand *next;
+
+	for (struct vdso_errand *e = f->errands; e != NULL; e = next) {
+		pid_t tid = e->borrow.tid;
+
+		next = e->next;
+		if (e->queued_until_ns == 0 || e->queued_until_ns > now)
+			continue;
+		if (e->step == COMES)
+			arrive(f, e);
+		else if (!set_first(f, e))
+			vdso_tracee_detach(tid, 0);
+	}
+	if (f->timers_due_ns != 0 && f->timers_due_ns <= now)
+		vdso_timers_anew(f);
+}
+
+/* Something has spoilt what was put there: put back as it was, it goes by the kernel. */
+static void save(struct vdso_follower *f, struct vdso_errand *e)
+{
+	if (e->step == SETS)
+		put_beyond(f, e->program, -EFAULT);
+	else
+		give_up(f, e->program, -EFAULT);
+	vdso_borrow_end(&e->borrow, NULL);
+	finish(f, e);
 }
 
 void vdso_timers_stopped(struct vdso_follower *f, struct vdso_task *task, int status)
@@ -731,6 +933,8 @@ void vdso_timers_stopped(struct vdso_follower *f, struct vdso_task *task, int st
 	if (e == NULL) { /* cannot be; but nothing may be left held */
 		task->phase = VDSO_TASK_NONE;
 		vdso_tracee_detach(task->tid, event ? 0 : WSTOPSIG(status));
+	} else if (e->queued_until_ns != 0) {
+		/* held, until its turn */
 	} else if (e->step == COMES && !event) {
 		/* A signal on its way to the program; the interruption is still to come. */
 		vdso_tracee_continue(task->tid, WSTOPSIG(status));
@@ -740,8 +944,16 @@ void vdso_timers_stopped(struct vdso_follower *f, struct vdso_task *task, int st
 		vdso_borrow_end(&e->borrow, NULL);
 		finish(f, e);
 	} else if (e->step == GOES) {
-		vdso_tracee_continue(task->tid, 0);
-	} else if (vdso_borrow_stopped(&e->borrow, status, &result)) {
-		advance(f, e, result);
+		if (vdso_borrow_has_faulted(&e->borrow, status))
+			save(f, e);
+		else
+			vdso_tracee_continue(task->tid, 0);
+	} else {
+		enum vdso_borrow_stop stop = vdso_borrow_stopped(&e->borrow, status, &result);
+
+		if (stop == VDSO_BORROW_ANSWERED)
+			advance(f, e, result);
+		else if (stop == VDSO_BORROW_FAULTED)
+			save(f, e);
 	}
 }

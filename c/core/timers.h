@@ -22,7 +22,7 @@ void vdso_timers_set_descriptor(struct vdso_follower *follower, const struct sec
 void vdso_timers_note(struct vdso_follower *follower, const struct seccomp_notif *notification, uint32_t session,
 		      uint64_t version, const struct vdso_deadline *deadline, const struct itimerspec *wanted);
 
-/* Whether the program's timer_settime has to be the kernel's: none of its threads can be borrowed. */
+/* Whether the program's timer_settime has to be the kernel's for now: its threads could not be borrowed. */
 bool vdso_timers_beyond(const struct vdso_follower *follower, pid_t program);
 
 /*
@@ -38,7 +38,10 @@ void vdso_timers_lost(struct vdso_follower *follower, pid_t tid);
 /* Sets those anew whose session's clock has changed. */
 void vdso_timers_anew(struct vdso_follower *follower);
 
-/* How long until that has to be tried again, in ns; -1: it has not. */
+/* What is due: that again, or threads that are held until others have been lent to us and have gone back. */
+void vdso_timers_go_on(struct vdso_follower *follower);
+
+/* How long until something is, in ns; -1: nothing will be. */
 int64_t vdso_timers_patience_ns(const struct vdso_follower *follower);
 
 /* The program has exec'd: its process's own timers are gone. */

@@ -67,9 +67,11 @@ static void *run(void *arg)
 		unsigned count = look(w, waiter);
 
 		/* A page that is unmapped meanwhile is EFAULT, and looked for anew. */
-		if (!old && syscall(NR_FUTEX_WAITV, waiter, count, 0, NULL, 0) < 0 && errno != EAGAIN && errno != EFAULT)
-			old = true;
-		if (old)
+		bool waited = !old && (syscall(NR_FUTEX_WAITV, waiter, count, 0, NULL, 0) >= 0 || errno == EAGAIN ||
+				       errno == EFAULT || errno == EINTR);
+
+		old |= !waited && errno == ENOSYS;
+		if (!waited)
 			syscall(SYS_futex, waiter[count - 1].address, FUTEX_WAIT, (uint32_t)waiter[count - 1].value, &old_look,
 				NULL, 0);
 	}

@@ -140,6 +140,9 @@ struct vdso_injection {
 	uint64_t counts; /* VDSO_COUNTS_ANYWHERE, 0, or an address */
 	struct vdso_scratch scratch;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
+	/* Whose way back it is, where a thread is borrowed (borrow.c): tells a fork's copy from what is still needed. */
+	uint64_t owner_start;
+	int32_t owner;
 };
 
 _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offsetof(struct vdso_injection, mask) == VDSO_INJ_MASK &&
