@@ -150,6 +150,7 @@ struct vdso_follower {
 	struct vdso_sleep sleep;
 	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS];
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
+	uint64_t timers_sweep_ns; /* the same: not before then is all room looked through for those that are over */
 	bool timers_passed_over;     /* some that the clock has left behind, because of an errand that is under way */
 };
 

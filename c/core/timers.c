@@ -77,9 +77,34 @@ static struct vdso_timer *find(const struct vdso_follower *f, pid_t task, int id
 	return NULL;
 }
 
+/* The kernel's clock of that id, or what it is another view of. */
+static int host_time(int id, struct vdso_time *ret)
+{
+	struct vdso_source source;
+	int error;
+
+	vdso_source_init(&source);
+	error = source.clock(source.context, id, ret);
+	if (error != 0)
+		error = source.clock(source.context, vdso_clock_base(id), ret);
+	vdso_source_deinit(&source);
+	return error;
+}
+
 static bool is_over(const struct vdso_timer *timer)
 {
 	return vdso_procfs_start(timer->program) != timer->start;
+}
+
+/* One without an interval, whose time has come: nothing sets it anew any more. */
+static bool is_spent(const struct vdso_timer *timer)
+{
+	const struct timespec *set = &timer->set.armed.it_value, *next = &timer->next.armed.it_value;
+	const struct timespec *last = next->tv_sec > set->tv_sec ? next : set;
+	struct vdso_time now;
+
+	return timer->set.armed.it_interval.tv_sec == 0 && timer->set.armed.it_interval.tv_nsec == 0 &&
+	       host_time(timer->clock, &now) == 0 && last->tv_sec < now.sec;
 }
 
 static struct vdso_timer *find_free(struct vdso_follower_shared *s)
@@ -93,16 +118,19 @@ static struct vdso_timer *find_free(struct vdso_follower_shared *s)
 static struct vdso_timer *take(struct vdso_follower *f)
 {
 	struct vdso_follower_shared *s = f->shared;
+	uint64_t now = vdso_threads_now_ns();
 	struct vdso_timer *free;
 
 	while (s->timers > 0 && s->timer[s->timers - 1].program == 0)
 		s->timers--;
 	free = find_free(s);
-	/* Programs end without a word: before more room is taken, theirs is. Each time that as many have been added. */
-	if (free == NULL && s->timers >= 64 && (s->timers & (s->timers - 1)) == 0) {
+	/* Programs end without a word, and timers too: before more room is taken, theirs is. Each time that as many have been added. */
+	if (free == NULL && s->timers >= 64 && (s->timers & (s->timers - 1)) == 0 && now >= f->timers_sweep_ns) {
 		for (uint32_t i = 0; i < s->timers; i++)
-			if (is_over(&s->timer[i]))
+			if (is_spent(&s->timer[i]) || is_over(&s->timer[i]))
 				s->timer[i].program = 0;
+		if (s->timers == VDSO_FOLLOWER_TIMERS) /* full, it would be each time */
+			f->timers_sweep_ns = now + BEYOND_NS;
 		free = find_free(s);
 	}
 	if (free == NULL && s->timers < VDSO_FOLLOWER_TIMERS)
@@ -121,20 +149,6 @@ static void remember(struct vdso_follower *f, const struct vdso_timer *timer)
 	else if (vdso_follower_first_time(f, timer->program, ABOUT_MANY))
 		vdso_warn(timer->program, "more than %u timers are set by the session's clock: others are not set anew when it changes",
 			  VDSO_FOLLOWER_TIMERS);
-}
-
-/* The kernel's clock of that id, or what it is another view of. */
-static int host_time(int id, struct vdso_time *ret)
-{
-	struct vdso_source source;
-	int error;
-
-	vdso_source_init(&source);
-	error = source.clock(source.context, id, ret);
-	if (error != 0)
-		error = source.clock(source.context, vdso_clock_base(id), ret);
-	vdso_source_deinit(&source);
-	return error;
 }
 
 static void warn_unlent(struct vdso_follower *f, pid_t program, int error)

@@ -301,6 +301,30 @@ def test_followers_that_are_killed_over_it(privileged: Way, start: Start, progra
     lent.check()
 
 
+def test_a_leader_that_has_ended(privileged: Way, start: Start, program: Path) -> None:
+    timer = Timer(privileged, start, program, "leaderless")
+    timer.set(5, 10)
+    timer.adjust("--shift", "+16s")
+    assert timer.count(2) == 2
+
+
+@pytest.mark.parametrize(("timers", "threads", "children"), [(4000, 6, 0), (200, 1, 150)])
+def test_threads_and_children_that_set_timers_meanwhile(
+    privileged: Way, start: Start, programs: Programs, timers: int, threads: int, children: int
+) -> None:
+    """Threads that are lent queue for one place for their code, and a child has a copy of what is there."""
+    words = [programs.c("setters"), str(timers), str(threads), str(children)]
+    timer = Timer(privileged, start, *words, options=("--offset", "+1d"))
+    assert timer.process.stdout is not None
+    assert timer.process.stdin is not None
+    read_until(timer.process.stdout.fileno(), "ready\n")
+    for _ in range(10 if children else 1):
+        timer.adjust("--shift", "+1000s")
+    timer.process.stdin.write("1000\n")
+    timer.process.stdin.flush()
+    assert read_until(timer.process.stdout.fileno(), "\n").startswith("all ")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_follower_sleeps_until_the_clock_changes(
     privileged: Way, start: Start, program: Path, kind: str

@@ -1,6 +1,6 @@
 /*
- * timers descriptor|process|apart [CLOCK]: one timer (apart: a descriptor of a thread that has its own, whose number is another
- * timer's in the rest of the process), which its standard input tells what to do, a line each, and each of which it
+ * timers descriptor|process|leaderless|apart [CLOCK]: one timer (leaderless: the process's, whose main thread has ended; apart: a
+ * descriptor of a thread that has its own, whose number is another timer's in the rest of the process), which its standard input tells what to do, a line each, and each of which it
  * answers with a line: "set AT INTERVAL" (seconds from the clock's now on, absolute), "relative SECONDS", "stop": the errno;
  * "count": how often it has expired since it was last asked; "left": the seconds that are left, and those of its interval;
  * "exec": becomes itself anew.
@@ -16,12 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 static clockid_t clock_id = CLOCK_REALTIME;
 static int fd = -1;
+static int epoll = -1; /* what waits for a line, where that is to be a call which any interruption ends */
 static timer_t timer;
 
 static struct timespec timespec_of(double seconds)
@@ -87,7 +89,7 @@ static int obey(char **argv)
 	double at, interval;
 	char line[128];
 
-	while (fgets(line, sizeof(line), stdin) != NULL) {
+	while ((epoll < 0 || epoll_wait(epoll, &(struct epoll_event){0}, 1, -1) == 1) && fgets(line, sizeof(line), stdin) != NULL) {
 		if (sscanf(line, "set %lf %lf", &at, &interval) == 2)
 			printf("%d\n", set_ahead(at, interval));
 		else if (sscanf(line, "relative %lf", &at) == 1)
@@ -116,6 +118,11 @@ static void *apart(void *made)
 	sem_post(made);
 	ret = obey(NULL);
 	return &ret;
+}
+
+static void *alone(void *argv)
+{
+	exit(obey(argv));
 }
 
 int main(int argc, char **argv)
@@ -147,5 +154,11 @@ int main(int argc, char **argv)
 		fd = timerfd_create(clock_id, TFD_NONBLOCK | TFD_CLOEXEC);
 	else if (timer_create(clock_id, &event, &timer) != 0)
 		return 1;
+	if (strcmp(argv[1], "leaderless") == 0) {
+		epoll = epoll_create1(0);
+		epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &(struct epoll_event){.events = EPOLLIN});
+		pthread_create(&thread, NULL, alone, argv);
+		pthread_exit(NULL);
+	}
 	return obey(argv);
 }
