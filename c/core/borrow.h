@@ -61,7 +61,7 @@ enum vdso_borrow_stop vdso_borrow_stopped(struct vdso_borrow *borrow, int status
 /* What its calls may write into from now on: they have made it. */
 void vdso_borrow_use_room(struct vdso_borrow *borrow, uint64_t room);
 
-/* Whether a stop with that status, and not for an event, is a fault of what was put there. Nothing else but SIGSTOP comes through. */
+/* Whether a stop with that status, not an event's, is a fault of what was put there: only those and SIGSTOP come through. */
 bool vdso_borrow_has_faulted(struct vdso_borrow *borrow, int status);
 
 /* On its way to the stop where vdso_borrow_end() puts it back, and the kernel makes its interrupted call again. */
