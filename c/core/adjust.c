@@ -48,7 +48,7 @@ static uint64_t wanted_rate(const struct vdso_clock *clock, const struct vdso_ad
 	return a->how == VDSO_RATE_SET ? a->rate : a->how == VDSO_RATE_THAW ? thawed(clock) : rate_of(clock);
 }
 
-static bool is_counter(const struct vdso_clock_record *record)
+bool vdso_adjust_is_counter(const struct vdso_clock_record *record)
 {
 	uint32_t kind = record->clock[VDSO_ID_REALTIME].kind;
 
@@ -57,7 +57,7 @@ static bool is_counter(const struct vdso_clock_record *record)
 
 static bool has_all(const struct vdso_clock_record *record)
 {
-	return !is_counter(record) && record->clock[VDSO_ID_MONOTONIC].kind != VDSO_KIND_JUMP;
+	return !vdso_adjust_is_counter(record) && record->clock[VDSO_ID_MONOTONIC].kind != VDSO_KIND_JUMP;
 }
 
 /* A clock that nobody has moved is one that is moved by nothing. */
@@ -226,7 +226,7 @@ int vdso_adjust(struct vdso_page *page, const struct vdso_source *source, const 
 		return -ERANGE;
 	if (page->header->record_size != sizeof(record) || vdso_page_get(page, 0, &record, &version) != VDSO_PAGE_OK)
 		return -ENODATA;
-	if (is_counter(&record))
+	if (vdso_adjust_is_counter(&record))
 		return -EOPNOTSUPP;
 	if (record.clock[VDSO_ID_REALTIME].kind == VDSO_KIND_JUMP && a->time == VDSO_TIME_KEEP &&
 	    wanted_rate(&record.clock[VDSO_ID_REALTIME], a) != VDSO_RATE_ONE) {
@@ -341,7 +341,7 @@ int vdso_adjust_look(const struct vdso_clock_record *record, const struct vdso_s
 	if (err != 0)
 		return err;
 	ret->all = has_all(record);
-	ret->counter = is_counter(record);
+	ret->counter = vdso_adjust_is_counter(record);
 	ret->rate = rate_of(clock);
 	ret->thawed = thawed(clock);
 	/* A keeper's line is the kernel's clock and the offset, but for some ns. */

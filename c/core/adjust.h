@@ -71,6 +71,9 @@ int vdso_adjust_renew(struct vdso_page *page, const struct vdso_source *source);
 #define VDSO_RENEW_S 300
 bool vdso_adjust_wants_renewal(const struct vdso_clock_record *record);
 
+/* A keeper's: its time is not to be set. */
+bool vdso_adjust_is_counter(const struct vdso_clock_record *record);
+
 int vdso_adjust_look(const struct vdso_clock_record *record, const struct vdso_source *source, struct vdso_adjusted *ret);
 
 #endif

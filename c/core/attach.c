@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,16 +12,21 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "attacher.h"
 #include "attempt.h"
 #include "clock.h"
 #include "counting.h"
+#include "follower.h"
+#include "following.h"
 #include "inject.h"
 #include "jumps.h"
+#include "membership.h"
 #include "memory.h"
 #include "procfs.h"
 #include "sharing.h"
@@ -29,6 +35,7 @@
 #define STOP_NS (30 * MS_NS)  /* for all threads to stop */
 #define STAND_NS (45 * MS_NS) /* for everything, before they are let go */
 #define PAUSE_NS (10 * MS_NS) /* between tries */
+#define READY_MS 5000
 
 #define PF_KTHREAD 0x00200000u
 
@@ -36,7 +43,8 @@ static const char *const steps[] = {
 	[VDSO_STEP_REGION] = "mmap",     [VDSO_STEP_SOCKET] = "socket", [VDSO_STEP_CONNECT] = "connect",
 	[VDSO_STEP_RECEIVE] = "recvmsg", [VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",
 	[VDSO_STEP_DETOURS] = "mmap",    [VDSO_STEP_SEAL] = "mprotect", [VDSO_STEP_PRIVATE] = "mmap",
-	[VDSO_STEP_COUNTS] = "mmap",
+	[VDSO_STEP_COUNTS] = "mmap",     [VDSO_STEP_ASK] = "ask",       [VDSO_STEP_FILTER] = "seccomp",
+	[VDSO_STEP_LISTENER] = "sendmsg",
 };
 
 const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
@@ -50,6 +58,7 @@ const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
 		[VDSO_ATTACH_TRACED] = "traced",
 		[VDSO_ATTACH_REFUSED] = "refused",
 		[VDSO_ATTACH_SECCOMP] = "seccomp",
+		[VDSO_ATTACH_LISTENER] = "listener",
 		[VDSO_ATTACH_FOREIGN] = "foreign",
 		[VDSO_ATTACH_CHANGED] = "changed",
 		[VDSO_ATTACH_NO_VDSO] = "no_vdso",
@@ -100,6 +109,8 @@ static int look_at_process(struct vdso_attempt *a)
 		return vdso_attempt_answer(a, VDSO_ATTACH_A_THREAD, 0, leader);
 	if (vdso_procfs_flags(pid) & PF_KTHREAD)
 		return vdso_attempt_answer(a, VDSO_ATTACH_KERNEL_THREAD, 0, 0);
+	if (vdso_attacher_follower_of(pid))
+		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
 	if (tracer != 0)
 		return vdso_attempt_answer(a, VDSO_ATTACH_TRACED, 0, tracer);
 	return 0;
@@ -205,8 +216,31 @@ static struct vdso_inject prepare(struct vdso_attempt *a)
 		.clock_fd = a->order->clock_fd,
 		.counts_fd = a->order->counts_fd,
 		.counts_at = a->counts,
+		.follower_fd = a->order->follower_fd,
+		.filter = a->order->filter,
+		.counter = a->order->counter,
+		.harmless = a->harmless,
 		.until_ns = a->threads.since_ns + STAND_NS,
 	};
+}
+
+static bool is_swapped(struct vdso_attempt *a)
+{
+	struct vdso_process process;
+
+	for (uint32_t i = 0; i < a->space.regions; i++) {
+		uint64_t at = a->space.region[i].at;
+
+		if (!a->space.region[i].attached && (!vdso_membership_process(a->mem, at, &process) || (process.flags & VDSO_PROCESS_LOCAL) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Its threads have to run code of ours: to map what is not there yet, or to put a filter in. */
+static bool needs_injection(const struct vdso_attempt *a)
+{
+	return !a->has_clock || a->order->follower_fd >= 0;
 }
 
 static int look_at_space(struct vdso_attempt *a)
@@ -227,23 +261,27 @@ static int look_at_space(struct vdso_attempt *a)
 	if (error != 0)
 		return vdso_attempt_answer(a, error == -EACCES || error == -EPERM ? VDSO_ATTACH_REFUSED : VDSO_ATTACH_FAILED, error,
 			      (error == -EACCES || error == -EPERM) && refused_to_all());
-	for (uint32_t i = 0; i < a->space.regions; i++)
-		if (!a->space.region[i].attached)
-			return vdso_attempt_answer(a, VDSO_ATTACH_SWAPPED, 0, 0);
+	if (is_swapped(a))
+		return vdso_attempt_answer(a, VDSO_ATTACH_SWAPPED, 0, 0);
 	if (a->space.image == 0)
 		return vdso_attempt_answer(a, VDSO_ATTACH_NO_VDSO, 0, 0);
 	if (vdso_jumps_find(a) != 0)
 		return -1;
-	if ((a->region != 0) != a->order->detach)
-		return vdso_attempt_answer(a, VDSO_ATTACH_ALREADY, 0, 0);
+	a->there = a->region;
 	if (a->order->detach)
-		return 0;
-	choose_region(a);
+		return a->there != 0 ? 0 : vdso_attempt_answer(a, VDSO_ATTACH_ALREADY, 0, 0);
+	vdso_following_recall(a, tid);
+	if (a->there == 0)
+		choose_region(a);
+	else if (vdso_following_lacks(a))
+		a->has_clock = true;
+	else
+		return vdso_attempt_answer(a, VDSO_ATTACH_ALREADY, 0, 0);
 	if (a->region == 0)
 		return vdso_attempt_answer(a, VDSO_ATTACH_NO_ROOM, -ENOMEM, 0);
 	inject = prepare(a);
 	/* Only to find out the same again, nothing has to stand still. */
-	if (!a->has_clock && !vdso_inject_is_free(&inject))
+	if (needs_injection(a) && !vdso_inject_is_free(&inject))
 		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
 	return 0;
 }
@@ -261,8 +299,10 @@ static int stop(struct vdso_attempt *a)
 		a->report->state = (uint32_t)vdso_procfs_state(a->threads.late);
 		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, error, a->threads.late);
 	}
-	if (error == -EPERM && vdso_procfs_number(a->order->pid, "TracerPid:") > 0)
-		return vdso_attempt_answer(a, VDSO_ATTACH_TRACED, error, vdso_procfs_number(a->order->pid, "TracerPid:"));
+	if (error == -EAGAIN)
+		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, error, 0);
+	if (error == -EPERM && vdso_procfs_number(a->threads.late, "TracerPid:") > 0)
+		return vdso_attempt_answer(a, VDSO_ATTACH_TRACED, error, vdso_procfs_number(a->threads.late, "TracerPid:"));
 	if (error == -EPERM || error == -EACCES)
 		return vdso_attempt_answer(a, VDSO_ATTACH_REFUSED, error, refused_to_all());
 	if (error != 0)
@@ -285,7 +325,7 @@ static int look_again(struct vdso_attempt *a)
 	if (a->mem < 0)
 		return vdso_attempt_answer(a, VDSO_ATTACH_FAILED, a->mem, 0);
 	error = vdso_jumps_find(a);
-	if (error != 0 || (a->region != 0) != a->order->detach || (a->order->detach && a->region != region))
+	if (error != 0 || a->region != a->there)
 		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, -EAGAIN, 0);
 	a->region = region;
 	sharer = vdso_sharing_find_child(&a->threads, a->tid);
@@ -307,12 +347,15 @@ static int tidy(struct vdso_attempt *a)
 static int inject(struct vdso_attempt *a)
 {
 	struct vdso_inject inject = prepare(a);
-	int error = vdso_inject(&inject);
+	int filters = vdso_procfs_number(a->tid, "Seccomp_filters:"), error = vdso_inject(&inject);
 
 	a->counts = inject.counts_at;
+	/* Should it have come too late, the filter may be there all the same by the next try. */
+	if (inject.follower_fd >= 0 && !inject.suspended)
+		a->report->harmless = filters + 1;
 	switch (error) {
 	case 0:
-		return 0;
+		return vdso_following_judge(a, &inject);
 	case VDSO_INJECT_LATE:
 		return vdso_attempt_answer(a, VDSO_ATTACH_LATE, -ETIMEDOUT, (int)inject.tid);
 	case VDSO_INJECT_NO_ROOM:
@@ -340,15 +383,22 @@ static int begin_counting(struct vdso_attempt *a)
 
 static int change(struct vdso_attempt *a)
 {
-	if (a->order->detach)
-		return vdso_jumps_write(a, false) != 0 ? -1 : tidy(a);
-	if (!a->has_clock && inject(a) != 0)
+	if (a->order->detach) {
+		if (vdso_following_turn_back(a) != 0 || vdso_jumps_write(a, false) != 0)
+			return -1;
+		return tidy(a);
+	}
+	if (needs_injection(a) && inject(a) != 0)
 		return -1;
+	if (a->there != 0)
+		return vdso_following_begin(a);
 	if (a->order->counts_fd >= 0 && begin_counting(a) != 0)
 		return -1;
-	if (vdso_jumps_write_region(a) != 0)
+	if (vdso_jumps_write_region(a) != 0 || vdso_jumps_write(a, true) != 0)
 		return -1;
-	return vdso_jumps_write(a, true);
+	if (a->followed != VDSO_FOLLOWED_NOT)
+		vdso_following_make_again(a);
+	return 0;
 }
 
 /* ---- one try, and the tries ---- */
@@ -373,7 +423,7 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 	report->what[0] = '\0';
 	if (look_at_process(a) != 0 || vdso_jumps_plan(a) != 0 || look_at_space(a) != 0)
 		return;
-	if (!order->detach && vdso_jumps_build(a) != 0)
+	if (!order->detach && a->there == 0 && vdso_jumps_build(a) != 0)
 		return;
 	sharer = vdso_sharing_find(order->pid, any_thread(order->pid));
 	if (sharer != 0) {
@@ -390,6 +440,16 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 		if (report->stood_ns > report->longest_ns)
 			report->longest_ns = report->stood_ns;
 	}
+}
+
+/* A new follower says when it has a guard. */
+static bool is_ready(int follower)
+{
+	struct pollfd wait = {.fd = follower, .events = POLLIN};
+	struct vdso_follower_message message;
+
+	return poll(&wait, 1, READY_MS) == 1 && recv(follower, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message) &&
+	       message.what == 'R';
 }
 
 void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret)
@@ -424,6 +484,8 @@ void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret
 			break;
 		pause_ns(PAUSE_NS);
 	}
+	if (report->followed == VDSO_FOLLOWED_ANEW && !is_ready(order->follower_fd))
+		report->followed = VDSO_FOLLOWED_LOST;
 	*ret = *report;
 	munmap(report, sizeof(*report));
 }

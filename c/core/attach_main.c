@@ -2,7 +2,8 @@
  * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
  * of NAME=VALUE, as in struct vdso_attach_report.
  *
- *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--flags N] [--timeout-ms N] [--go FD]
+ *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--follower FD --filter N [--counter 1]]
+ *                      [--flags N] [--timeout-ms N] [--go FD]
  *   vdso-attach detach PID [--timeout-ms N] [--go FD]
  *
  * --go: begin when a byte comes there. A process that has itself attached names the program as its tracer before.
@@ -27,7 +28,7 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1};
+	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1, .follower_fd = -1};
 	struct vdso_attach_report report;
 	int go = -1;
 	char byte;
@@ -49,6 +50,12 @@ int main(int argc, char **argv)
 			order.program = (uint32_t)number;
 		else if (strcmp(argv[i], "--flags") == 0)
 			order.flags = number;
+		else if (strcmp(argv[i], "--follower") == 0)
+			order.follower_fd = (int)number;
+		else if (strcmp(argv[i], "--filter") == 0)
+			order.filter = (unsigned)number;
+		else if (strcmp(argv[i], "--counter") == 0)
+			order.counter = number != 0;
 		else if (strcmp(argv[i], "--timeout-ms") == 0)
 			order.timeout_ns = number * 1000000u;
 		else if (strcmp(argv[i], "--go") == 0)
@@ -63,8 +70,8 @@ int main(int argc, char **argv)
 		return 1;
 	vdso_attach(&order, &report);
 	printf("outcome=%s error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32 " stood_ns=%" PRIu64
-	       " longest_ns=%" PRIu64 " what=%s\n",
+	       " longest_ns=%" PRIu64 " followed=%" PRIu32 " filter=%" PRIu32 " no_new_privs=%" PRIu32 " what=%s\n",
 	       vdso_attach_outcome_name((enum vdso_attach_outcome)report.outcome), -report.error, report.other, report.threads,
-	       report.tries, report.state, report.stood_ns, report.longest_ns, report.what);
+	       report.tries, report.state, report.stood_ns, report.longest_ns, report.followed, report.filter, report.no_new_privs, report.what);
 	return 0;
 }

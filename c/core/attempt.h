@@ -30,10 +30,15 @@ struct vdso_attempt {
 	int mem;
 	pid_t tid;       /* any thread that stands still */
 	uint64_t region; /* ours, in it */
+	uint64_t there;  /* the one that its jumps lead to, as it was found: to be detached, or to be followed from now on */
 	bool has_clock;  /* its clock page is the one that is wanted */
 	bool fresh;      /* nothing is mapped there yet */
 	uint64_t counts; /* where its calls are counted; 0: nowhere */
 	uint32_t counting; /* VDSO_COUNT_* */
+	bool filtered;   /* a filter of ours has been put in, now or before */
+	int harmless;    /* vdso_process.filters, as it was or is to be */
+	unsigned filter; /* vdso_process.filter, the same */
+	uint32_t followed; /* VDSO_FOLLOWED_* */
 	uint8_t detours[VDSO_PAGE_BYTES]; /* what the detours page is to hold */
 	struct vdso_detour detour[VDSO_ATTACHED_FUNCTIONS];
 	struct vdso_annex annex; /* of our image */

@@ -86,7 +86,7 @@ static void take_away(const struct vdso_borrow *b)
 	vdso_memory_write(b->tid, b->mem, unused, b->size, b->at);
 }
 
-int vdso_borrow_begin(struct vdso_borrow *b, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int filters,
+int vdso_borrow_begin(struct vdso_borrow *b, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int harmless,
 		      bool alone)
 {
 	uint64_t all = UINT64_MAX, abort;
@@ -100,7 +100,7 @@ int vdso_borrow_begin(struct vdso_borrow *b, pid_t tid, uint64_t kernel_image, c
 	error = vdso_registers_get(tid, &b->before);
 	if (error == 0 && ptrace(PTRACE_GETSIGMASK, tid, SIGNALS_BYTES, &b->mask) != 0)
 		error = -errno;
-	if (error == 0 && !vdso_inject_may_call(tid, filters, PTRACE_O_TRACESYSGOOD, &suspended))
+	if (error == 0 && !vdso_inject_may_call(tid, harmless, PTRACE_O_TRACESYSGOOD, &suspended))
 		error = -EACCES;
 	if (error == 0) {
 		abort = b->before.orig_rax == VDSO_NO_CALL ? vdso_registers_sequence_abort(tid, b->mem, b->before.rip) : 0;

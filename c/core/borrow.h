@@ -31,14 +31,14 @@ struct vdso_borrow {
 };
 
 /*
- * At a stop that PTRACE_INTERRUPT has made: `kernel_image` is where the kernel's image is there, `filters` how many filters of
- * ours it runs under. -ENOSPC: no room in the image; -EBUSY: something is there already, by which a thread that was borrowed
- * when its borrower died goes back; `alone`: it has been there so long that none does any more. What a thread of another process
- * has there, or one that has ended, is a copy that nobody needs. That no thread which is borrowed now has its code there is the
- * caller's to know. -EACCES: a filter of the
+ * At a stop that PTRACE_INTERRUPT has made: `kernel_image` is where the kernel's image is there, `harmless` as
+ * vdso_inject_may_call() has it. -ENOSPC: no room in the image; -EBUSY: something is there already, by which a thread that was
+ * borrowed when its borrower died goes back; `alone`: it has been there so long that none does any more. What a thread of another
+ * process has there, or one that has ended, is a copy that nobody needs. That no thread which is borrowed now has its code there is
+ * the caller's to know. -EACCES: a filter of the
  * program's own may end it for our calls. When it fails nothing has been changed.
  */
-int vdso_borrow_begin(struct vdso_borrow *borrow, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int filters,
+int vdso_borrow_begin(struct vdso_borrow *borrow, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int harmless,
 		      bool alone);
 #define VDSO_BORROW_LEFT_NS UINT64_C(1000000000) /* so long: far longer than to go back, and for a handler to return */
 

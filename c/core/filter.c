@@ -9,16 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "process.h"
 #include "transform.h"
 
-#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
-#endif
+#define GET_FILTER 0x420c /* PTRACE_SECCOMP_GET_FILTER, Linux 4.4 */
 
 #define X32_BIT 0x40000000u
 #define I386_ARCH AUDIT_ARCH_I386
@@ -47,10 +47,8 @@ static const uint32_t rtc_setters[] = {0x4024700a /* RTC_SET_TIME */, 0x40247007
 				       0x4028700f /* RTC_WKALM_SET */, 0x4008700e /* RTC_EPOCH_SET */,
 				       0x4004700e /* the same, of a 32-bit program */};
 
-#define PROGRAM_MAX 400
-
 struct program {
-	struct sock_filter code[PROGRAM_MAX];
+	struct sock_filter code[VDSO_FILTER_MOST];
 	unsigned short length;
 };
 
@@ -290,6 +288,70 @@ static void build(struct program *p, unsigned flags)
 	rtc_rule(p, NR64_IOCTL); /* last: what comes before has no need to pass it */
 	rtc_rule(p, NRX32_IOCTL);
 	answer(p, SECCOMP_RET_ALLOW);
+}
+
+unsigned short vdso_filter_program(unsigned flags, struct sock_filter ret[VDSO_FILTER_MOST])
+{
+	struct program program;
+
+	build(&program, flags);
+	memcpy(ret, program.code, program.length * sizeof(ret[0]));
+	return program.length;
+}
+
+/* Some of the flags that make no difference in the instructions are left out. */
+static bool is_ours(const struct sock_filter *code, long length)
+{
+	static const unsigned listening[] = {VDSO_FILTER_EXEC, VDSO_FILTER_LAST, 0};
+	static const unsigned more[] = {VDSO_FILTER_DEADLINES, VDSO_FILTER_ALL, VDSO_FILTER_READS, VDSO_FILTER_EXITS};
+	struct program program;
+
+	for (unsigned i = 0; i < 3 * 16; i++) {
+		unsigned flags = listening[i / 16];
+
+		for (unsigned bit = 0; bit < 4; bit++)
+			flags |= (i >> bit & 1) != 0 ? more[bit] : 0;
+		build(&program, flags);
+		if (program.length == length && memcmp(program.code, code, program.length * sizeof(code[0])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The task's filters, the newest first. */
+static void count_ours(pid_t tid, unsigned *ours, unsigned *others)
+{
+	struct sock_filter code[VDSO_FILTER_MOST];
+
+	*ours = *others = 0;
+	for (unsigned long i = 0;; i++) {
+		/* How many instructions; ENOENT: there is no such filter, EMEDIUMTYPE: one that is none of these. */
+		long length = ptrace((enum __ptrace_request)GET_FILTER, tid, i, NULL);
+
+		if (length < 0 && errno != EMEDIUMTYPE)
+			return;
+		if (length > 0 && length <= (long)VDSO_FILTER_MOST && ptrace((enum __ptrace_request)GET_FILTER, tid, i, code) == length &&
+		    is_ours(code, length))
+			++*ours;
+		else
+			++*others;
+	}
+}
+
+bool vdso_filter_any_ours(pid_t tid)
+{
+	unsigned ours, others;
+
+	count_ours(tid, &ours, &others);
+	return ours > 0;
+}
+
+bool vdso_filter_all_ours(pid_t tid)
+{
+	unsigned ours, others;
+
+	count_ours(tid, &ours, &others);
+	return ours > 0 && others == 0;
 }
 
 static bool capable(int capability)

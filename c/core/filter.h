@@ -5,7 +5,17 @@
 #ifndef VDSO_CORE_FILTER_H
 #define VDSO_CORE_FILTER_H
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdbool.h>
+#include <sys/types.h>
+
+#ifndef SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+#define SECCOMP_FILTER_FLAG_TSYNC_ESRCH (1UL << 4)
+#endif
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
 
 #define VDSO_FILTER_EXEC 1u      /* notify every exec, of each architecture's numbers */
 #define VDSO_FILTER_DEADLINES 2u /* notify absolute deadlines that may be on REALTIME */
@@ -26,6 +36,21 @@ bool vdso_filter_wants_no_new_privs(void);
  * -1 where none of the flags needs one.
  */
 int vdso_filter_install(unsigned flags, int *listener);
+
+#define VDSO_FILTER_MOST 400 /* instructions */
+
+/* The same filter as instructions, for another process to install. How many there are. */
+unsigned short vdso_filter_program(unsigned flags, struct sock_filter ret[VDSO_FILTER_MOST]);
+
+/* With these flags of seccomp(2): on all its threads, if none of them has a filter that the caller has not; with a listener. */
+#define VDSO_FILTER_TO_ALL                                                                                           \
+	(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH | SECCOMP_FILTER_FLAG_NEW_LISTENER |             \
+	 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+
+/* Of a task that stands still under our ptrace: whether any of its filters is one of these, or all are. To be known, it takes
+ * CAP_SYS_ADMIN, and no filter above the caller. */
+bool vdso_filter_any_ours(pid_t tid);
+bool vdso_filter_all_ours(pid_t tid);
 
 /* Drops CAP_SYS_TIME for good, in this process and what it execs: where a filter cannot be had. 0 or a negative errno. */
 int vdso_filter_drop_time(void);

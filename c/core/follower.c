@@ -30,7 +30,9 @@
 #include "sessions.h"
 #include "setting.h"
 #include "sleep.h"
+#include "standing.h"
 #include "task.h"
+#include "threads.h"
 #include "timers.h"
 #include "tracee.h"
 #include "turn.h"
@@ -40,6 +42,9 @@
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
+
+#define SOON_NS 500000 /* another tracer of ours needs no longer */
+#define RENEW_NS (VDSO_RENEW_S * UINT64_C(1000000000))
 
 #define PTRACE_EVENT_OF(status) ((unsigned)(status) >> 16)
 
@@ -136,7 +141,9 @@ static void hold(struct vdso_follower *f, struct vdso_task *task)
 	int error;
 
 	task->phase = VDSO_TASK_NOTIFIED;
-	error = vdso_tracee_seize(task->tid);
+	error = vdso_task_seize(f, task);
+	if (error == -EAGAIN)
+		return;
 	if (error != 0) {
 		warn_unheld(f, task->tid, vdso_sessions_strict(f, task), error);
 		task->phase = VDSO_TASK_NONE;
@@ -154,6 +161,7 @@ static void hold(struct vdso_follower *f, struct vdso_task *task)
 /* Those whose sibling has failed its exec; who was killed by its success is gone. */
 static void hold_waiting(struct vdso_follower *f)
 {
+	f->soon = false;
 	for (uint32_t i = 0; i < f->shared->tasks; i++) {
 		struct vdso_task *task = &f->shared->task[i];
 
@@ -172,12 +180,19 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	pid_t tid = (pid_t)n->pid;
 	struct vdso_task *task = vdso_task_find(f->shared, tid);
+	uint32_t session;
 
 	if (task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE)) {
 		/* Its last exec failed and it has made the next before our interrupt came: a search along a PATH. It is
 		 * still held, and the interrupt still pending. */
 		vdso_notification_go_on(f->listener, n->id);
 		vdso_tracee_interrupt(tid);
+		return;
+	}
+	session = vdso_sessions_of(f, tid);
+	if (session == VDSO_ON_HOST) {
+		vdso_standing_forget(f, tid);
+		vdso_notification_go_on(f->listener, n->id);
 		return;
 	}
 	if (task == NULL)
@@ -193,7 +208,7 @@ static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
 	if (f->shared->command == 0)
 		f->shared->command = tid;
 	vdso_leaving_note(f, tid);
-	*task = (struct vdso_task){.tid = tid, .id = n->id, .session = vdso_sessions_of(f, tid)};
+	*task = (struct vdso_task){.tid = tid, .id = n->id, .session = session};
 	if (vdso_task_sibling_held(f->shared, tid))
 		task->phase = VDSO_TASK_WAITING;
 	else
@@ -311,6 +326,7 @@ static void reap(struct vdso_follower *f)
 	int status;
 	pid_t tid;
 
+	f->round++;
 	while ((tid = waitpid(-1, &status, __WALL | WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
 		struct vdso_task *task = vdso_task_find(f->shared, tid);
 		bool held = task != NULL && vdso_task_is_held(task);
@@ -343,14 +359,29 @@ static bool is_exec(const struct seccomp_data *data)
 	       data->nr == (0x40000000 | 545);
 }
 
+/* Who has been detached, and what that has started, is as it would be without us. */
+static bool let_host_go_on(struct vdso_follower *f, const struct seccomp_notif *n)
+{
+	if (!f->shared->attached || is_exec(&n->data) || vdso_sessions_of(f, (pid_t)n->pid) != VDSO_ON_HOST)
+		return false;
+	if (vdso_setting_is(&n->data) && !vdso_sessions_let_set(f, (pid_t)n->pid))
+		vdso_notification_answer(f->listener, n->id, 0, -EPERM);
+	else
+		vdso_notification_go_on(f->listener, n->id);
+	return true;
+}
+
 static void dispatch(struct vdso_follower *f)
 {
 	struct seccomp_notif *n = (void *)f->shared->notification;
 	struct vdso_task *task = vdso_task_find(f->shared, (pid_t)n->pid);
 
+	f->round++;
 	/* About to stop for us: whatever it has called for, it calls for again afterwards. */
 	if (task != NULL && task->phase == VDSO_TASK_LENT)
 		vdso_notification_answer(f->listener, n->id, 0, VDSO_TURNED);
+	else if (let_host_go_on(f, n))
+		;
 	/* Let go on are execs, deadlines and readings, by name: what sets a clock is answered, and so is what is neither. */
 	else if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
@@ -453,19 +484,12 @@ static void watch(struct vdso_follower *f)
 	vdso_sleep_changed(f);
 }
 
-static time_t monotonic_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
 /* Until there is something to be done without anything that happens. */
 static struct timespec patience_of(const struct vdso_follower *f)
 {
 	const int64_t second = INT64_C(1000000000);
-	const int64_t due[] = {vdso_timers_patience_ns(f), vdso_sleep_patience_ns(f)};
+	const int64_t due[] = {vdso_timers_patience_ns(f), vdso_sleep_patience_ns(f), f->soon ? SOON_NS : -1,
+			       f->tidy_at_ns != 0 ? second : -1};
 	int64_t ret = VDSO_RENEW_S * second;
 
 	for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++)
@@ -476,7 +500,7 @@ static struct timespec patience_of(const struct vdso_follower *f)
 
 int vdso_follower_run(struct vdso_follower *f, bool again)
 {
-	time_t due = monotonic_s() + VDSO_RENEW_S;
+	uint64_t due_ns = vdso_threads_now_ns() + RENEW_NS, now_ns;
 	struct timespec patience;
 	sigset_t blocked, open;
 	struct sigaction action = {.sa_handler = on_signal};
@@ -490,7 +514,8 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	sigaction(SIGCHLD, &action, NULL);
 	sigaction(SIGUSR1, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	f->no_new_privs = vdso_filter_wants_no_new_privs();
+	if (!f->shared->attached) /* there the process was asked */
+		f->no_new_privs = vdso_filter_wants_no_new_privs();
 	/* Without a listener nothing else tells when the session, which we hold, is no longer needed. */
 	f->ended = f->listener < 0 && f->direct > 0 ? (int)syscall(SYS_pidfd_open, f->direct, 0) : -1;
 	/* Who is notified and who is answered take turns, so they need not wake another CPU for it. Since 6.6; else as it was. */
@@ -519,9 +544,14 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 			vdso_guard_replace(f);
 			watch(f);
 		}
-		if (monotonic_s() >= due) {
+		now_ns = vdso_threads_now_ns();
+		if (now_ns >= due_ns || (f->tidy_at_ns != 0 && now_ns >= f->tidy_at_ns)) {
+			f->tidy_at_ns = 0;
+			vdso_sessions_tidy(f);
+		}
+		if (now_ns >= due_ns) {
 			vdso_sessions_renew(f);
-			due = monotonic_s() + VDSO_RENEW_S;
+			due_ns = now_ns + RENEW_NS;
 		}
 		if (vdso_timers_patience_ns(f) == 0)
 			vdso_timers_go_on(f);

@@ -16,11 +16,13 @@
 #include <time.h>
 
 #include "area.h"
+#include "membership.h"
 #include "sleep.h"
 #include "watch.h"
 
 #define VDSO_FOLLOWER_TASKS 8192u /* a burst of execs: those that have been ordered queue behind all that wait */
 #define VDSO_FOLLOWER_SESSIONS 64u
+#define VDSO_ON_HOST VDSO_FOLLOWER_SESSIONS /* in a session's place, whose page is not there: the host's clock */
 #define VDSO_FOLLOWER_WARNED 256u
 #define VDSO_FOLLOWER_TIMERS 16384u
 #define VDSO_FOLLOWER_STANDINGS 1024u
@@ -63,6 +65,7 @@ struct vdso_follower_session {
 	uint64_t inode; /* of the clock page's file: how a process shows which session it is on */
 	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
 	bool strict;    /* its programs run swapped or not at all */
+	bool asked;     /* a program has brought it, for what it execs */
 	struct vdso_discipline discipline;
 };
 
@@ -86,10 +89,11 @@ struct vdso_timer {
 	struct vdso_timer_setting next;
 };
 
-/* Where a task's process page was, when it was last looked at. */
+/* How a task stood when it was last looked at: standing.h finds out whether it still does. */
 struct vdso_standing {
 	int32_t tid;
-	uint64_t process;
+	uint64_t round;
+	struct vdso_membership member;
 };
 
 /* A program whose threads cannot be borrowed just now (timers.c). Times are CLOCK_MONOTONIC's. */
@@ -109,8 +113,9 @@ struct vdso_follower_shared {
 	uint64_t notification[64]; /* struct seccomp_notif, of whatever size this kernel's is; id 0: none is being read */
 	struct vdso_task task[VDSO_FOLLOWER_TASKS];
 	uint32_t tasks; /* none is in use from this index on */
-	struct vdso_follower_session session[VDSO_FOLLOWER_SESSIONS];
+	struct vdso_follower_session session[VDSO_FOLLOWER_SESSIONS + 1]; /* the last for VDSO_ON_HOST */
 	uint32_t sessions;
+	bool attached; /* the filter has been put into a running process: what is on no session is on the host's clock */
 	struct {
 		int32_t program;
 		uint64_t start; /* of the program: tells its id from the id's reuse */
@@ -128,7 +133,7 @@ struct vdso_follower {
 	struct vdso_area area;
 	int listener; /* -1: nothing is followed, one program is swapped by ptrace alone */
 	int image_fd;
-	int clock_fd[VDSO_FOLLOWER_SESSIONS];
+	int clock_fd[VDSO_FOLLOWER_SESSIONS + 1];
 	int guard;    /* socket: what the guard has to keep for a successor */
 	int control;  /* socket to the command line while it waits for us; -1 */
 	int release;  /* socket to a command that waits to be held before it execs; -1 */
@@ -141,10 +146,18 @@ struct vdso_follower {
 	unsigned filter; /* VDSO_FILTER_*, for the command where we start it */
 	char **command;  /* what to start, NULL: the command line becomes the command */
 	bool no_new_privs; /* set for following's sake, and setuid programs lose their privilege by it */
+	bool soon;  /* a task waits until another tracer of ours has done with it */
 	bool front; /* the command line waits for the command, whose parent we are */
 	sigset_t mask; /* the caller's, for the command: the terminal's signals are not for us */
 	char time_namespace[64];
+	const uint8_t *kernel_image; /* as this process has it, untouched; NULL: there is none */
 	struct vdso_standing standing[VDSO_FOLLOWER_STANDINGS];
+	uint64_t round; /* counts what is reported to us: within one, a task stands as it stood */
+	struct vdso_membership likely[VDSO_MEMBER_KINDS]; /* of each kind, the one that was found last */
+	uint64_t missing; /* the inode of a page that nobody was found to hold, */
+	uint64_t missing_until_ns; /* and until when (CLOCK_MONOTONIC) nobody is searched for again */
+	uint64_t tidy_at_ns; /* when sessions are to be let go that nobody is on; 0: not before the next renewal */
+	dev_t page_device; /* of the kernel's file system for memory, where every clock page is */
 	struct vdso_watch watch;
 	struct vdso_errand *errands; /* threads that are lent to us (timers.c) */
 	struct vdso_sleep sleep;

@@ -1,11 +1,11 @@
 /*
- * vdso-follower: started by `vdso run`, never by hand.
+ * vdso-follower: started by `vdso run` and `vdso attach`, never by hand.
  *
  *   vdso-follower --control FD --image FD --clock FD --filter FLAGS [--life FD] [--counts FD] [--counter] [--strict]
- *                 [--direct PID] [-- COMMAND...]
+ *                 [--direct PID | --attached PID] [-- COMMAND...]
  *
  * Without a command it leaves its parent at once and follows what the parent becomes. With one it starts it, and its parent
- * waits.
+ * waits. With --attached it follows whoever sends it the listener, and ends if nobody does.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -22,8 +22,9 @@
 #include "filter.h"
 #include "guard.h"
 #include "procfs.h"
+#include "space.h"
 
-static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter, bool *strict)
+static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter, bool *strict, int *attached)
 {
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -57,6 +58,8 @@ static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter,
 			f->counts_fd = number;
 		else if (strcmp(argv[i - 1], "--direct") == 0)
 			f->direct = number;
+		else if (strcmp(argv[i - 1], "--attached") == 0)
+			*attached = number;
 		else
 			return false;
 	}
@@ -70,9 +73,11 @@ int main(int argc, char **argv)
 		.life = -1, .counts_fd = -1, .watch.changed = -1};
 	struct vdso_follower *f = &follower;
 	bool counter = false, strict = false;
-	int low;
+	int attached = 0, low;
 	Elf64_Ehdr header;
 	sigset_t terminal;
+	struct vdso_space own;
+	uint32_t no_new_privs = 0;
 	struct stat st;
 
 	/* Ctrl-C while we start is for the command line and the command; we end by their end. */
@@ -82,8 +87,8 @@ int main(int argc, char **argv)
 	sigaddset(&terminal, SIGTSTP);
 	sigaddset(&terminal, SIGHUP);
 	sigprocmask(SIG_BLOCK, &terminal, &f->mask);
-	if (!parse(f, argc, argv, &counter, &strict)) {
-		fprintf(stderr, "vdso-follower: started by `vdso run`, not by hand\n");
+	if (!parse(f, argc, argv, &counter, &strict, &attached)) {
+		fprintf(stderr, "vdso-follower: for vdso's own use\n");
 		return 2;
 	}
 	/* Where the caller has closed 0, 1 or 2, nothing of ours may take its place; closed again at a command's exec. */
@@ -104,18 +109,25 @@ int main(int argc, char **argv)
 	if (f->counts_fd >= 0 && (f->counts = vdso_counts_map(f->counts_fd)) == NULL)
 		return 1;
 	f->landing = header.e_entry;
+	f->page_device = st.st_dev;
 	f->shared->session[0] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
 	f->shared->sessions = 1;
+	f->shared->attached = attached != 0;
+	f->shared->command = attached;
+	f->clock_fd[VDSO_ON_HOST] = -1;
+	if (vdso_space_read_file("/proc/self/maps", &own) == 0 && own.image_end - own.image == f->area.image_size)
+		f->kernel_image = (const uint8_t *)own.image;
 	vdso_procfs_time_namespace(getpid(), f->time_namespace, sizeof(f->time_namespace));
 
 	if (!f->front) {
-		if (fork() != 0)
+		if (attached == 0 && fork() != 0) /* who attaches has left us already */
 			_exit(0);
 		vdso_command_leave(f, -1);
 		if (f->filter & VDSO_FILTER_LISTENS) {
-			f->listener = vdso_descriptor_receive(f->control, 0, NULL);
+			f->listener = vdso_descriptor_receive(f->control, 0, &no_new_privs);
 			if (f->listener < 0)
 				return 1; /* the filter was refused, and the command line knows */
+			f->no_new_privs = no_new_privs != 0;
 		}
 	}
 	return vdso_guard_run(f);

@@ -1,11 +1,13 @@
 #include "guard.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,13 +15,24 @@
 #include "descriptor.h"
 #include "filter.h"
 
-/* Later ones supersede: an index may be used again, and a follower that did not live to count it sends it again. */
+#define FORGET 4096 /* and a session's index, in the place of a descriptor: no errno is so high */
+
+/*
+ * Later ones supersede: an index may be used again, and a follower that did not live to count it sends it again. As soon as they
+ * come: what waits in the socket is open, and there is not room for many.
+ */
 static void take_kept(struct vdso_follower *f, int from)
 {
-	uint32_t session;
-	int fd;
+	for (;;) {
+		uint32_t session;
+		int fd = vdso_descriptor_receive(from, MSG_DONTWAIT, &session);
 
-	while ((fd = vdso_descriptor_receive(from, MSG_DONTWAIT, &session)) >= 0) {
+		if (fd <= -FORGET && fd > -FORGET - (int)VDSO_FOLLOWER_SESSIONS) {
+			session = (uint32_t)(-fd - FORGET);
+			fd = -1;
+		} else if (fd < 0) {
+			return;
+		}
 		if (session >= VDSO_FOLLOWER_SESSIONS) { /* the listener, which we have */
 			close(fd);
 			continue;
@@ -53,6 +66,28 @@ static void follow(struct vdso_follower *f, pid_t guard, bool again)
 	_exit(vdso_follower_run(f, again));
 }
 
+/* As waitpid(), taking what comes to be kept meanwhile. */
+static pid_t await_end(struct vdso_follower *f, pid_t child, int kept_socket, int *status)
+{
+	struct pollfd wait[2] = {{.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN}, {.fd = kept_socket, .events = POLLIN}};
+	pid_t ret;
+
+	while (wait[0].fd >= 0 && wait[0].revents == 0) {
+		if (poll(wait, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (wait[1].revents & POLLIN)
+			take_kept(f, kept_socket);
+		if (wait[1].revents & POLLHUP)
+			wait[1].fd = -1;
+	}
+	if (wait[0].fd >= 0)
+		close(wait[0].fd);
+	do
+		ret = waitpid(child, status, 0);
+	while (ret < 0 && errno == EINTR);
+	return ret;
+}
+
 static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 {
 	signal(SIGCHLD, SIG_DFL); /* ignored before us, our child would leave no status */
@@ -66,11 +101,8 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 	for (;;) {
 		int status;
 
-		if (waitpid(child, &status, 0) < 0) {
-			if (errno == EINTR)
-				continue;
+		if (await_end(f, child, kept_socket, &status) < 0)
 			return 1;
-		}
 		if (WIFEXITED(status))
 			return WEXITSTATUS(status);
 		take_kept(f, kept_socket);
@@ -136,4 +168,13 @@ void vdso_guard_replace(struct vdso_follower *f)
 int vdso_guard_keep(int guard, int fd, uint32_t number)
 {
 	return guard < 0 ? 0 : vdso_descriptor_send(guard, fd, number);
+}
+
+void vdso_guard_forget(int guard, uint32_t session)
+{
+	const uint32_t number = FORGET + session;
+
+	if (guard >= 0 && send(guard, &number, sizeof(number), MSG_NOSIGNAL) < 0) {
+		/* it has died, and with it what it kept */
+	}
 }

@@ -16,4 +16,7 @@ void vdso_guard_replace(struct vdso_follower *follower);
 /* Called by the follower: a session's clock page, or the listener, that a successor will need. 0 or a negative errno. */
 int vdso_guard_keep(int guard, int fd, uint32_t number);
 
+/* No successor will need that page. */
+void vdso_guard_forget(int guard, uint32_t session);
+
 #endif

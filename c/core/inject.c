@@ -1,6 +1,7 @@
 #include "inject.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 #include "attachment.h"
 #include "descriptor.h"
 #include "memory.h"
+#include "process.h"
 #include "procfs.h"
 #include "registers.h"
 
@@ -94,22 +96,21 @@ static void fill_scratch(struct vdso_scratch *s, uint64_t at, unsigned descripto
 	s->message_control_size = CMSG_LEN(descriptors * sizeof(int));
 	s->vector_at = at + offsetof(struct vdso_scratch, byte);
 	s->vector_size = 1;
+	s->follower = -1;
+	s->program_at = at + VDSO_SCR_FILTER;
 }
 
-bool vdso_inject_may_call(pid_t tid, int more, long options, bool *suspended)
+bool vdso_inject_may_call(pid_t tid, int harmless, long options, bool *suspended)
 {
-	int filters;
+	int mode = vdso_procfs_number(tid, "Seccomp:"), filters = vdso_procfs_number(tid, "Seccomp_filters:");
 
 	*suspended = false;
-	if (vdso_procfs_number(tid, "Seccomp:") == 0)
+	if (mode == SECCOMP_MODE_DISABLED ||
+	    (mode == SECCOMP_MODE_FILTER && filters > 0 &&
+	     (filters == harmless || filters == vdso_procfs_number(getpid(), "Seccomp_filters:") || vdso_filter_all_ours(tid))))
 		return ptrace(PTRACE_SETOPTIONS, tid, 0L, options) == 0;
 	*suspended = ptrace(PTRACE_SETOPTIONS, tid, 0L, options | PTRACE_O_SUSPEND_SECCOMP) == 0;
-	if (*suspended)
-		return true;
-	filters = vdso_procfs_number(tid, "Seccomp_filters:");
-	return vdso_procfs_number(tid, "Seccomp:") == 2 && filters > 0 &&
-	       filters == vdso_procfs_number(getpid(), "Seccomp_filters:") + more &&
-	       ptrace(PTRACE_SETOPTIONS, tid, 0L, options) == 0;
+	return *suspended;
 }
 
 /*
@@ -199,28 +200,29 @@ static int take_offered(struct vdso_inject *in, struct line *line)
 	return line->fd < 0 ? line->fd : 0;
 }
 
-/* Image and clock page, and the counts. */
+/* Image and clock page, and the counts or the way to the follower. */
 static unsigned descriptors(const struct vdso_inject *in)
 {
-	return in->counts_fd >= 0 ? 3 : 2;
+	return in->counts_fd >= 0 || in->follower_fd >= 0 ? 3 : 2;
 }
 
 /* All in one message. */
 static int send_descriptors(struct vdso_inject *in, struct line *line)
 {
+	const size_t size = descriptors(in) * sizeof(int);
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(3 * sizeof(int))];
-	} control = {.header = {.cmsg_len = CMSG_LEN(descriptors(in) * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	const int fds[3] = {in->image_fd, in->clock_fd, in->counts_fd};
+	} control = {.header = {.cmsg_len = CMSG_LEN(size), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	const int fds[3] = {in->image_fd, in->clock_fd, in->counts_fd >= 0 ? in->counts_fd : in->follower_fd};
 	struct iovec iov = {(char *)"", 1};
 	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(descriptors(in) * sizeof(int))};
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(size)};
 	int error = line->listener >= 0 ? answer_caller(in, line) : take_offered(in, line);
 
 	if (error != 0)
 		return error;
-	memcpy(CMSG_DATA(&control.header), fds, descriptors(in) * sizeof(int));
+	memcpy(CMSG_DATA(&control.header), fds, size);
 	return sendmsg(line->fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
@@ -285,6 +287,18 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 	return VDSO_INJECT_LATE;
 }
 
+/* What has come of the filter: in memory of the process's, after all. */
+static int read_followed(struct vdso_inject *in)
+{
+	uint64_t at = in->region + VDSO_SCRATCH_AT, no_new_privs = 0;
+	int error = vdso_memory_read(in->mem, &in->followed, sizeof(in->followed), at + VDSO_SCR_FOLLOWED);
+
+	if (error == 0)
+		error = vdso_memory_read(in->mem, &no_new_privs, sizeof(no_new_privs), at + VDSO_SCR_NO_NEW_PRIVS);
+	in->no_new_privs = no_new_privs != 0;
+	return error;
+}
+
 bool vdso_inject_is_free(struct vdso_inject *in)
 {
 	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
@@ -312,6 +326,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
 	struct user_regs_struct before, regs;
 	struct vdso_injection data = {.region = in->region, .fresh = in->fresh};
+	struct sock_filter filter[VDSO_FILTER_MOST];
 	enum vdso_inject_outcome outcome;
 	uint8_t bytes[VDSO_INJECT_LARGEST];
 	struct vdso_thread *thread;
@@ -321,7 +336,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	int32_t state;
 
 	in->error = in->step = 0;
-	in->is_back = in->suspended = false;
+	in->is_back = in->suspended = in->no_new_privs = false;
+	in->followed = VDSO_FOLLOWED_NOT;
 	if (size > in->room || size > sizeof(bytes))
 		return VDSO_INJECT_NO_ROOM;
 	if (!vdso_inject_is_free(in))
@@ -330,7 +346,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (thread == NULL)
 		return VDSO_INJECT_LATE;
 	in->tid = thread->tid;
-	if (!vdso_inject_may_call(thread->tid, 0, 0L, &in->suspended))
+	if (!vdso_inject_may_call(thread->tid, in->harmless, 0L, &in->suspended))
 		return VDSO_INJECT_SECCOMP;
 	abort = before.orig_rax == VDSO_NO_CALL ? vdso_registers_sequence_abort(thread->tid, in->mem, before.rip) : 0;
 	if (abort != 0)
@@ -347,6 +363,13 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT, descriptors(in));
 	if (in->counts_fd >= 0)
 		data.counts = in->counts_at != 0 ? in->counts_at : VDSO_COUNTS_ANYWHERE;
+	if (in->follower_fd >= 0) {
+		data.filter = VDSO_FILTER_TO_ALL;
+		/* A filter that is suspended notifies nobody. */
+		if (!in->suspended && vdso_procfs_number(thread->tid, "Seccomp:") != SECCOMP_MODE_DISABLED)
+			data.ask = VDSO_INJ_ASKS | (in->counter ? VDSO_ADOPT_COUNTER : 0);
+		data.scratch.program_length = vdso_filter_program(in->filter, filter);
+	}
 	/* A leader that has ended before its threads has no descriptors left to be asked for. */
 	if (!has_getfd(in) || vdso_procfs_state(in->threads->pid) == 'Z')
 		in->error = listen_to(&line, &data.scratch);
@@ -375,7 +398,10 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	/* Before it has begun it may take as long as it has to; once it waits for us its patience is short. */
 	state = await_state(in, thread, 0, in->until_ns - VDSO_INJ_PATIENCE_NS / 2);
 	if (state == VDSO_INJ_OFFERS) {
-		in->error = send_descriptors(in, &line);
+		in->error = vdso_memory_write(thread->tid, in->mem, filter, data.scratch.program_length * sizeof(filter[0]),
+					      data.scratch.program_at);
+		if (in->error == 0)
+			in->error = send_descriptors(in, &line);
 		/* Without them it gives up by itself, and closes what it has opened. */
 		if (in->error == 0)
 			await_hang_up(in, thread, &line);
@@ -388,5 +414,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (outcome == VDSO_INJECT_DONE && in->counts_fd >= 0)
 		in->error = vdso_memory_read(in->mem, &in->counts_at, sizeof(in->counts_at),
 					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_COUNTS);
+	if (outcome == VDSO_INJECT_DONE && in->follower_fd >= 0)
+		in->error = read_followed(in);
 	return in->error != 0 && outcome == VDSO_INJECT_DONE ? VDSO_INJECT_FAILED : outcome;
 }

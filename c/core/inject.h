@@ -7,10 +7,11 @@
 #include <sys/types.h>
 
 #include "attachment.h"
+#include "filter.h"
 #include "registers.h"
 #include "threads.h"
 
-#define VDSO_INJECT_LARGEST 2048u /* bytes of code and data, at the most */
+#define VDSO_INJECT_LARGEST 2560u /* bytes of code and data, at the most */
 
 struct vdso_inject {
 	struct vdso_threads *threads; /* all stopped, and stopped again afterwards */
@@ -24,10 +25,16 @@ struct vdso_inject {
 	int clock_fd;
 	int counts_fd;      /* -1: nothing is counted */
 	uint64_t counts_at; /* 0: anywhere. -> where the counts are mapped */
+	int follower_fd; /* where the listener goes; -1: it is not to be followed */
+	unsigned filter; /* VDSO_FILTER_*, then */
+	bool counter;    /* the session's clock is a keeper's */
+	int harmless;    /* as vdso_inject_may_call() has it */
 	uint64_t until_ns; /* by when it has to be done */
 	pid_t tid;         /* -> the thread that ran it */
 	bool is_back;      /* -> and stands where it stood before */
 	bool suspended;    /* -> its seccomp filter was, for us */
+	uint32_t followed; /* -> VDSO_FOLLOWED_* */
+	bool no_new_privs; /* -> set for the filter's sake */
 	int error;         /* -> a negative errno */
 	int step;          /* -> VDSO_STEP_*, of a call inside the process that failed */
 };
@@ -47,11 +54,11 @@ bool vdso_inject_is_free(struct vdso_inject *inject);
 enum vdso_inject_outcome vdso_inject(struct vdso_inject *inject);
 
 /*
- * A filter of the process's own sees our calls, and may end the process for them. With CAP_SYS_ADMIN it is suspended for the
- * stopped thread that makes them. Without, those filters are taken for harmless that this process runs under as well (a
- * container's), and `more` of ours. True: it may, and has these PTRACE_O_*.
+ * A filter of the process's own sees our calls, and may end the process for them. Those that are known let them through: ours; a
+ * container's, which this process runs under as well; all of them, if there are `harmless`. Others are suspended for the stopped
+ * thread that makes the calls, which takes CAP_SYS_ADMIN. True: it may, and has these PTRACE_O_*.
  */
-bool vdso_inject_may_call(pid_t tid, int more, long options, bool *suspended);
+bool vdso_inject_may_call(pid_t tid, int harmless, long options, bool *suspended);
 
 /* What a thread goes back with should nobody put it back. The kernel's own way is better: it knows about signals. */
 void vdso_inject_way_back(struct vdso_injection *data, const struct user_regs_struct *before);

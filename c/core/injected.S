@@ -9,6 +9,7 @@
  */
 #include "attachment.h"
 #include "counting.h"
+#include "process.h"
 
 #define NR_close 3
 #define NR_mmap 9
@@ -18,10 +19,14 @@
 #define NR_madvise 28
 #define NR_socket 41
 #define NR_connect 42
+#define NR_sendmsg 46
 #define NR_recvmsg 47
 #define NR_socketpair 53
+#define NR_execve 59
 #define NR_rt_sigpending 127
+#define NR_prctl 157
 #define NR_ppoll 271
+#define NR_seccomp 317
 
 #define DATA(offset) (vdso_injected_end + (offset))(%rip)
 #define REG(index) DATA(VDSO_INJ_REGISTERS + 8 * (index))
@@ -135,13 +140,19 @@ vdso_injected:
 	js .Lclose
 	movl $-71, %r13d /* EPROTO: the descriptors did not come with it */
 	movl $24, %eax
-	cmpq $0, DATA(VDSO_INJ_COUNTS)
+	movq DATA(VDSO_INJ_COUNTS), %rcx
+	orq DATA(VDSO_INJ_FILTER), %rcx
 	je 8f
 	movl $28, %eax
 8:	cmpq %rax, VDSO_SCR_CONTROL(%r15)
 	jne .Lclose
 	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
 	movl VDSO_SCR_CONTROL + 20(%r15), %ebp
+	cmpq $0, DATA(VDSO_INJ_FILTER)
+	je 8f
+	movl VDSO_SCR_CONTROL + 24(%r15), %eax
+	movl %eax, VDSO_SCR_FOLLOWER(%r15)
+8:
 
 	movl $VDSO_STEP_CLOCK, %r14d
 	movl $NR_mmap, %eax
@@ -195,7 +206,7 @@ vdso_injected:
 	jnz .Lclose
 
 2:	cmpq $0, DATA(VDSO_INJ_COUNTS)
-	je .Ldone
+	je .Lfollow
 	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
 	movq DATA(VDSO_INJ_COUNTS), %rdi
 	cmpq $VDSO_COUNTS_ANYWHERE, %rdi
@@ -243,6 +254,95 @@ vdso_injected:
 	syscall
 	jmp .Lclose
 
+.Lfollow:
+	cmpq $0, DATA(VDSO_INJ_FILTER)
+	je .Ldone
+
+	/* Whoever follows it already: the question is an exec that fails with EFAULT where nobody does. */
+	cmpq $0, DATA(VDSO_INJ_ASK)
+	je 9f
+	movl $VDSO_STEP_ASK, %r14d
+	movl $NR_execve, %eax
+	movabsq $VDSO_ASK_PATH, %rdi
+	movl $VDSO_ASK_JOIN, %esi
+	movl %ebp, %edx
+	orq DATA(VDSO_INJ_ASK), %rdx
+	syscall
+	movl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
+	testl %eax, %eax
+	jz .Lwipe
+	movl $VDSO_FOLLOWED_NOT, VDSO_SCR_FOLLOWED(%r15)
+	movl %eax, %r13d
+	cmpl $-28, %eax /* ENOSPC, EOPNOTSUPP: its answer is that it cannot, or must not */
+	je .Lwipe
+	cmpl $-95, %eax
+	je .Lwipe
+
+	/* From here on there is no way back: a filter stays. So all that can fail has been done before. */
+9:	movl $VDSO_STEP_FILTER, %r14d
+	movl DATA(VDSO_INJ_FILTER), %r13d
+.Lfilter:
+	movl $NR_seccomp, %eax
+	movl $1, %edi /* SECCOMP_SET_MODE_FILTER */
+	movl %r13d, %esi
+	leaq VDSO_SCR_PROGRAM(%r15), %rdx
+	syscall
+	testl %eax, %eax
+	jns .Lfiltered
+	cmpl $-22, %eax /* EINVAL */
+	jne 9f
+	btrl $5, %r13d /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, since Linux 5.19 */
+	jc .Lfilter
+9:	cmpl $-13, %eax /* EACCES: no CAP_SYS_ADMIN */
+	jne 9f
+	cmpq $0, VDSO_SCR_NO_NEW_PRIVS(%r15)
+	jne 9f
+	movl $NR_prctl, %eax
+	movl $38, %edi /* PR_SET_NO_NEW_PRIVS */
+	movl $1, %esi
+	xorl %edx, %edx
+	xorl %r10d, %r10d
+	xorl %r8d, %r8d
+	syscall
+	movq $1, VDSO_SCR_NO_NEW_PRIVS(%r15)
+	jmp .Lfilter
+9:	movl %eax, %r13d
+	cmpl $-16, %eax /* EBUSY: whose listener it is that is there, the tracer knows */
+	jne .Lwipe
+	movl $VDSO_FOLLOWED_UNKNOWN, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_DONE, %r13d
+	jmp .Lwipe
+
+	/* In the control message that the descriptors came in, which names its level and type. */
+.Lfiltered:
+	movl $VDSO_STEP_LISTENER, %r14d
+	movl %eax, VDSO_SCR_CONTROL + 16(%r15)
+	movq $20, VDSO_SCR_CONTROL(%r15)
+	movq $20, VDSO_SCR_MESSAGE + 40(%r15)
+	leaq VDSO_SCR_NO_NEW_PRIVS(%r15), %rax
+	movq %rax, VDSO_SCR_VECTOR(%r15)
+	movq $4, VDSO_SCR_VECTOR + 8(%r15)
+	movl $NR_sendmsg, %eax
+	movl VDSO_SCR_FOLLOWER(%r15), %edi
+	leaq VDSO_SCR_MESSAGE(%r15), %rsi
+	movl $0x4000, %edx /* MSG_NOSIGNAL */
+	syscall
+	movl $VDSO_FOLLOWED_ANEW, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_DONE, %r13d
+	testl %eax, %eax
+	jns 9f
+	movl %eax, %r13d
+9:	movl $NR_close, %eax
+	movl VDSO_SCR_CONTROL + 16(%r15), %edi
+	syscall
+
+.Lwipe:
+	leaq VDSO_SCR_FILTER(%r15), %rdi
+	movl VDSO_SCR_PROGRAM(%r15), %ecx
+	xorl %eax, %eax
+	rep stosq
+	cmpl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
+	jne .Lclose
 .Ldone:
 	movl $VDSO_INJ_DONE, %r13d
 
@@ -257,6 +357,9 @@ vdso_injected:
 	movl $NR_close, %eax
 	syscall
 	movl VDSO_SCR_OFFERED + 4(%r15), %edi
+	movl $NR_close, %eax
+	syscall
+	movl VDSO_SCR_FOLLOWER(%r15), %edi
 	movl $NR_close, %eax
 	syscall
 

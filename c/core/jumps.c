@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "area.h"
 #include "frames.h"
@@ -135,18 +136,24 @@ int vdso_jumps_write_region(struct vdso_attempt *a)
 {
 	struct vdso_process process = {
 		.magic = VDSO_PROCESS_MAGIC,
-		.flags = a->order->flags,
+		.flags = a->order->flags | (a->followed != VDSO_FOLLOWED_NOT ? VDSO_PROCESS_FOLLOWED : 0) |
+			 (a->filtered ? VDSO_PROCESS_FILTERED : 0),
 		.kernel_image = a->space.image,
 		.image = a->region + VDSO_DATA_BYTES,
 		.wait = a->region + VDSO_DATA_BYTES + a->annex.wait,
 		.wait_step = a->region + VDSO_DATA_BYTES + a->annex.wait_step,
+		.filters = (uint32_t)a->harmless,
+		.filter = a->filter,
 	};
+	struct stat clock;
 
 	if (a->counts != 0) {
 		process.counts = a->counts;
 		process.counting = a->counting;
 		process.program = a->order->program;
 	}
+	if (fstat(a->order->clock_fd, &clock) == 0)
+		process.clock = clock.st_ino;
 	/* What the kernel's image lacks stays 0: nobody comes to our image but by a function of the kernel's. */
 	for (unsigned i = 0; i < VDSO_FN_COUNT; i++)
 		if (a->kernel.function[i] != 0)

@@ -91,7 +91,7 @@ int vdso_local_map(int image_fd, int clock_fd, uint64_t flags, struct vdso_local
 	    mprotect(process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
 		goto failed;
 	fill(process, ret);
-	process->flags = flags;
+	process->flags = flags | VDSO_PROCESS_LOCAL;
 	process->image = (uintptr_t)image;
 	if (mprotect(process, VDSO_PAGE_BYTES, PROT_READ) != 0)
 		goto failed;

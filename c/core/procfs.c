@@ -113,38 +113,6 @@ unsigned vdso_procfs_flags(pid_t tid)
 	return flags;
 }
 
-/* Of the mapping of a clock page: its address, and the file's inode. */
-static void find_clock(pid_t tid, unsigned long *address, unsigned long *inode)
-{
-	FILE *file = open_file(tid, "maps");
-	char line[512];
-
-	*address = *inode = 0;
-	if (file == NULL)
-		return;
-	while (*inode == 0 && fgets(line, sizeof(line), file) != NULL)
-		/* Of those that have it mapped for other ends, the swapped ones show it as a shared and read-only page. */
-		if (strstr(line, " r--s ") != NULL && strstr(line, "/memfd:vdso-clock") != NULL)
-			sscanf(line, "%lx-%*s %*s %*s %*s %lu", address, inode);
-	fclose(file);
-}
-
-uint64_t vdso_procfs_clock_inode(pid_t tid)
-{
-	unsigned long address, inode;
-
-	find_clock(tid, &address, &inode);
-	return inode;
-}
-
-uint64_t vdso_procfs_clock_address(pid_t tid)
-{
-	unsigned long address, inode;
-
-	find_clock(tid, &address, &inode);
-	return address;
-}
-
 bool vdso_procfs_setuid(pid_t tid)
 {
 	char path[64];

@@ -17,8 +17,6 @@ bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared);
 void vdso_procfs_name(pid_t tid, char *ret, size_t size);
 uint64_t vdso_procfs_start(pid_t pid);       /* field 22 of its stat, 0 if it is gone */
 unsigned vdso_procfs_flags(pid_t tid);       /* field 9 of its stat, the kernel's PF_* */
-uint64_t vdso_procfs_clock_address(pid_t tid); /* where it has mapped it */
-uint64_t vdso_procfs_clock_inode(pid_t tid); /* of the clock page that it has mapped, 0 if none */
 bool vdso_procfs_setuid(pid_t tid); /* the running program's file has a setuid or setgid bit */
 void vdso_procfs_time_namespace(pid_t tid, char *ret, size_t size);
 /* A close-on-exec descriptor of the task that has this file open, -1 if there is none. */

@@ -114,6 +114,11 @@ void vdso_question_answer(struct vdso_follower *f, const struct seccomp_notif *n
 					    (n->data.args[2] & VDSO_ADOPT_COUNTER) != 0,
 					    (n->data.args[2] & VDSO_ADOPT_STRICT) != 0));
 		return;
+	case VDSO_ASK_JOIN:
+		vdso_notification_answer(f->listener, n->id, 0,
+			vdso_sessions_join(f, (pid_t)n->pid, (int)(n->data.args[2] & VDSO_NO_DESCRIPTOR),
+					   (n->data.args[2] & VDSO_ADOPT_COUNTER) != 0));
+		return;
 	default:
 		vdso_notification_answer(f->listener, n->id, 0, -EFAULT);
 	}

@@ -26,6 +26,7 @@
 #include "descriptor.h"
 #include "membership.h"
 #include "page.h"
+#include "procfs.h"
 #include "writing.h"
 
 enum { OK = 0, FAILED = 1, USAGE = 2 };
@@ -68,8 +69,9 @@ static void hold(uint64_t inode)
 	uint64_t own = 0;
 	bool inside;
 
-	/* Started inside a `vdso run`, whose follower may hold the page as long as we are there: it would never be ours alone. */
-	inside = vdso_membership_read(getpid(), &own) == 0 && own != 0;
+	/* Started by a program that is followed, whose follower may hold the page as long as we are there: it would never be ours
+	 * alone. Also where that program has been detached. */
+	inside = (vdso_membership_read(getpid(), &own) == 0 && own != 0) || vdso_procfs_number(getpid(), "Seccomp:") != 0;
 	for (;;) {
 		/* A sleep that a signal cuts short is one more look. */
 		nanosleep(&pause, NULL);

@@ -13,7 +13,12 @@
 #include "guard.h"
 #include "procfs.h"
 #include "source.h"
+#include "standing.h"
+#include "threads.h"
 #include "writing.h"
+
+#define SEARCH_AGAIN_NS UINT64_C(1000000000)
+#define TIDY_AFTER_NS UINT64_C(3000000000)
 
 /* The session with this clock page, -1 if it is none of ours. Later ones first: an index may be used again. */
 static int by_inode(const struct vdso_follower_shared *s, uint64_t inode)
@@ -22,42 +27,6 @@ static int by_inode(const struct vdso_follower_shared *s, uint64_t inode)
 		if (s->session[i].inode == inode)
 			return (int)i;
 	return -1;
-}
-
-uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
-{
-	struct vdso_follower_shared *s = f->shared;
-	pid_t program;
-
-	if (s->sessions == 1)
-		return 0;
-	program = vdso_procfs_number(tid, "Tgid:");
-	for (uint32_t i = 1; i < s->sessions; i++)
-		if (s->adopted[i].program == program && s->adopted[i].start == vdso_procfs_start(program))
-			return i;
-	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
-	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
-		int index = by_inode(s, vdso_procfs_clock_inode(at));
-
-		if (index >= 0)
-			return (uint32_t)index;
-	}
-	return 0;
-}
-
-bool vdso_sessions_runs_on(const struct vdso_follower *f, pid_t tid, uint32_t *ret)
-{
-	int index = by_inode(f->shared, vdso_procfs_clock_inode(tid));
-
-	*ret = index >= 0 ? (uint32_t)index : 0;
-	return index >= 0;
-}
-
-bool vdso_sessions_swapped(const struct vdso_follower *f, pid_t tid)
-{
-	uint32_t session;
-
-	return vdso_sessions_runs_on(f, tid, &session);
 }
 
 uint32_t vdso_sessions_flags(const struct vdso_follower *f, pid_t tid, uint32_t session)
@@ -77,39 +46,57 @@ bool vdso_sessions_strict(const struct vdso_follower *f, const struct vdso_task 
 
 void vdso_sessions_forget(struct vdso_follower *f, pid_t program)
 {
-	for (uint32_t i = 1; i < f->shared->sessions; i++)
+	vdso_standing_forget(f, program);
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
 		if (f->shared->adopted[i].program == program)
 			f->shared->adopted[i].program = 0;
 }
 
-/* An index whose session nobody is on any more, 0 if there is none: looks at every process, and so only when all are used. */
-static uint32_t find_unused(struct vdso_follower *f)
+/* By session: whether any process is on it. Looks at every process, and so only when it has to be known. */
+static void find_used(struct vdso_follower *f, bool ret[VDSO_FOLLOWER_SESSIONS])
 {
 	struct vdso_follower_shared *s = f->shared;
-	bool used[VDSO_FOLLOWER_SESSIONS] = {false};
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
-	if (proc == NULL)
-		return 0;
-	while ((entry = readdir(proc)) != NULL) {
+	/* What cannot be seen is taken to be there. */
+	for (uint32_t i = 0; i < VDSO_FOLLOWER_SESSIONS; i++)
+		ret[i] = proc == NULL;
+	while (proc != NULL && (entry = readdir(proc)) != NULL) {
 		pid_t pid = (pid_t)atoi(entry->d_name);
-		int index = pid > 0 ? by_inode(s, vdso_procfs_clock_inode(pid)) : -1;
+		uint64_t inode = 0;
+		int index = pid > 0 && vdso_membership_read(pid, &inode) == 0 ? by_inode(s, inode) : -1;
 
 		if (index >= 0)
-			used[index] = true;
+			ret[index] = true;
 	}
-	closedir(proc);
+	if (proc != NULL)
+		closedir(proc);
 	for (uint32_t i = 0; i < s->tasks; i++)
-		if (s->task[i].phase != VDSO_TASK_NONE)
-			used[s->task[i].session] = true;
-	for (uint32_t i = 1; i < s->sessions; i++)
+		if (s->task[i].phase != VDSO_TASK_NONE && s->task[i].session < VDSO_FOLLOWER_SESSIONS)
+			ret[s->task[i].session] = true;
+	for (uint32_t i = 0; i < s->sessions; i++)
 		if (s->adopted[i].program != 0 && s->adopted[i].start == vdso_procfs_start(s->adopted[i].program))
-			used[i] = true;
-	for (uint32_t i = 1; i < s->sessions; i++)
+			ret[i] = true;
+}
+
+/* An index for one more session; VDSO_ON_HOST: there is none. */
+static uint32_t find_index(struct vdso_follower *f)
+{
+	struct vdso_follower_shared *s = f->shared;
+	bool used[VDSO_FOLLOWER_SESSIONS];
+
+	for (uint32_t i = 0; i < s->sessions; i++)
+		if (s->session[i].inode == 0)
+			return i;
+	if (s->sessions < VDSO_FOLLOWER_SESSIONS)
+		return s->sessions;
+	find_used(f, used);
+	/* The first one of a `vdso run` is for all that show no other. */
+	for (uint32_t i = !s->attached; i < s->sessions; i++)
 		if (!used[i])
 			return i;
-	return 0;
+	return VDSO_ON_HOST;
 }
 
 bool vdso_sessions_look(const struct vdso_follower *f, uint32_t session, struct vdso_clock_record *ret, uint64_t *version)
@@ -164,7 +151,7 @@ int vdso_sessions_now(const struct vdso_follower *f, uint32_t session, struct vd
 void vdso_sessions_renew(struct vdso_follower *f)
 {
 	for (uint32_t i = 0; i < f->shared->sessions; i++)
-		if (!f->shared->session[i].counter)
+		if (f->shared->session[i].inode != 0 && !f->shared->session[i].counter)
 			vdso_writing_renew(f->clock_fd[i]);
 }
 
@@ -175,36 +162,275 @@ void vdso_sessions_watch(struct vdso_follower *f, uint32_t session)
 		vdso_watch_page(&f->watch, session, f->clock_fd[session]);
 }
 
-int vdso_sessions_adopt(struct vdso_follower *f, pid_t program, int fd_there, bool counter, bool strict)
+void vdso_sessions_tidy(struct vdso_follower *f)
 {
 	struct vdso_follower_shared *s = f->shared;
-	uint32_t index = s->sessions < VDSO_FOLLOWER_SESSIONS ? s->sessions : find_unused(f);
+	bool used[VDSO_FOLLOWER_SESSIONS];
+
+	if (!s->attached)
+		return;
+	find_used(f, used);
+	for (uint32_t i = 0; i < s->sessions; i++) {
+		if (used[i] || s->session[i].inode == 0)
+			continue;
+		s->session[i].inode = 0;
+		vdso_watch_forget(&f->watch, i);
+		f->sleep.rate[i] = 0;
+		close(f->clock_fd[i]);
+		f->clock_fd[i] = -1;
+		vdso_guard_forget(f->guard, i);
+	}
+}
+
+/* Takes the page, whose descriptor is ours from now on. The session's index, or a negative errno. */
+static int take(struct vdso_follower *f, int fd, bool counter, bool strict)
+{
+	struct vdso_follower_shared *s = f->shared;
+	uint32_t index = find_index(f);
 	struct stat st;
+	int error = index == VDSO_ON_HOST ? -ENOSPC : 0;
+
+	if (error == 0 && (fstat(fd, &st) != 0 || st.st_size < VDSO_CLOCK_BYTES || vdso_guard_keep(f->guard, fd, index) != 0))
+		error = -EINVAL;
+	if (error != 0) {
+		close(fd);
+		return error;
+	}
+	if (index < s->sessions && s->session[index].inode != 0)
+		close(f->clock_fd[index]);
+	for (uint32_t i = 0; i < s->timers; i++)
+		if (s->timer[i].session == index)
+			s->timer[i].program = 0;
+	f->clock_fd[index] = fd;
+	s->session[index] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
+	s->adopted[index].program = 0;
+	if (index == s->sessions)
+		s->sessions = index + 1;
+	/* Who attaches, detaches and attaches again leaves sessions behind, whose names are to be free. Not at once: it will show
+	 * that it is on this one only when it has been attached. */
+	if (s->attached)
+		f->tidy_at_ns = vdso_threads_now_ns() + TIDY_AFTER_NS;
+	vdso_sessions_watch(f, index);
+	vdso_sleep_changed(f);
+	return (int)index;
+}
+
+/* The page that the program has open under that number, or a negative errno. */
+static int open_there(const struct vdso_follower *f, pid_t program, int fd_there)
+{
 	int fd;
 
 	if (f->counts != NULL) /* deadlines on a clock that is moved would not be seen: the filter has no rule for them */
 		return -EOPNOTSUPP;
-	if (index == 0)
-		return -ENOSPC;
 	fd = vdso_descriptor_copy(program, fd_there);
 	if (fd < 0)
 		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
-	if (fd < 0)
-		return -EBADF;
-	if (fstat(fd, &st) != 0 || st.st_size < VDSO_CLOCK_BYTES || vdso_guard_keep(f->guard, fd, index) != 0) {
-		close(fd);
-		return -EINVAL;
-	}
-	if (index < s->sessions)
-		close(f->clock_fd[index]);
+	return fd < 0 ? -EBADF : fd;
+}
+
+int vdso_sessions_adopt(struct vdso_follower *f, pid_t tid, int fd_there, bool counter, bool strict)
+{
+	pid_t program = vdso_procfs_number(tid, "Tgid:");
+	int fd = open_there(f, program, fd_there), index = fd < 0 ? fd : take(f, fd, counter, strict);
+
+	if (index < 0)
+		return index;
 	vdso_sessions_forget(f, program);
-	f->clock_fd[index] = fd;
-	s->session[index] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
-	s->adopted[index].start = vdso_procfs_start(program);
-	s->adopted[index].program = program;
-	if (index == s->sessions)
-		s->sessions = index + 1;
-	vdso_sessions_watch(f, index);
-	vdso_sleep_changed(f);
+	f->shared->session[index].asked = true;
+	f->shared->adopted[index].start = vdso_procfs_start(program);
+	f->shared->adopted[index].program = program;
 	return 0;
+}
+
+int vdso_sessions_join(struct vdso_follower *f, pid_t tid, int fd_there, bool counter)
+{
+	pid_t program = vdso_procfs_number(tid, "Tgid:");
+	int fd = open_there(f, program, fd_there), index;
+	struct stat st;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && by_inode(f->shared, st.st_ino) >= 0) {
+		close(fd);
+		return 0;
+	}
+	index = fd < 0 ? fd : take(f, fd, counter, false);
+	return index < 0 ? index : 0;
+}
+
+/* ---- what attaching has put a process on ---- */
+
+/* The file of that inode among those that the process has open, -1 if there is none. */
+static int open_held(pid_t pid, uint64_t inode, dev_t device)
+{
+	char path[64];
+	struct dirent *entry;
+	int ret = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir != NULL && ret < 0 && (entry = readdir(dir)) != NULL) {
+		struct stat st;
+
+		if (fstatat(dirfd(dir), entry->d_name, &st, 0) != 0 || st.st_ino != inode || st.st_dev != device)
+			continue;
+		ret = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+		if (ret >= 0 && (fstat(ret, &st) != 0 || st.st_ino != inode || st.st_dev != device)) {
+			close(ret);
+			ret = -1;
+		}
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return ret;
+}
+
+static bool is_keepers(int fd)
+{
+	struct vdso_clock_record record;
+	struct vdso_page page;
+	uint64_t version;
+	bool ret = vdso_page_open_reader(fd, 0, &page) == 0;
+
+	if (ret) {
+		ret = vdso_page_get(&page, 0, &record, &version) == VDSO_PAGE_OK && vdso_adjust_is_counter(&record);
+		vdso_page_close(&page);
+	}
+	return ret;
+}
+
+/*
+ * A process that was attached anew shows a page that nobody has brought us. Who attaches has it held (session_main.c), so it
+ * is found as the command line finds it. VDSO_ON_HOST: it is not.
+ */
+static uint32_t learn(struct vdso_follower *f, uint64_t inode)
+{
+	DIR *proc;
+	struct dirent *entry;
+	int fd = -1, index = -1;
+
+	if (inode == f->missing && vdso_threads_now_ns() < f->missing_until_ns)
+		return VDSO_ON_HOST;
+	proc = opendir("/proc");
+	while (proc != NULL && fd < 0 && (entry = readdir(proc)) != NULL) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		char name[32];
+
+		if (pid <= 0)
+			continue;
+		vdso_procfs_name(pid, name, sizeof(name));
+		if (strncmp(name, "vdso-", 5) == 0)
+			fd = open_held(pid, inode, f->page_device);
+	}
+	if (proc != NULL)
+		closedir(proc);
+	if (fd >= 0)
+		index = take(f, fd, is_keepers(fd), false);
+	if (index < 0) { /* for a while: every notification of its would have us search again */
+		f->missing = inode;
+		f->missing_until_ns = vdso_threads_now_ns() + SEARCH_AGAIN_NS;
+	}
+	return index >= 0 ? (uint32_t)index : VDSO_ON_HOST;
+}
+
+/* ---- which a task is on ---- */
+
+/* That the program of the task says by itself; -1: it says nothing. */
+static int of_program(struct vdso_follower *f, pid_t tid)
+{
+	const struct vdso_membership *m = vdso_standing_look(f, tid);
+	bool followed = (m->process.flags & VDSO_PROCESS_FOLLOWED) != 0;
+	uint64_t inode = m->inode;
+	int index = by_inode(f->shared, inode);
+
+	/* One that travels has a page of its own in the place of the session's. */
+	if (index < 0)
+		index = by_inode(f->shared, m->process.clock);
+	switch (m->kind) {
+	case VDSO_MEMBER_ATTACHED:
+		/* A process that travels is attached without, and has asked by itself. */
+		if (index >= 0 && (followed || !f->shared->attached || f->shared->session[index].asked))
+			return index;
+		if (followed)
+			return (int)learn(f, inode);
+		break;
+	case VDSO_MEMBER_SWAPPED:
+		if (index < 0) /* it may be back on its session's page by the next time, and nothing else of it shows that */
+			vdso_standing_forget(f, tid);
+		return index;
+	case VDSO_MEMBER_DETACHED:
+		break;
+	default:
+		return -1;
+	}
+	/* Started by `vdso run`, it stays that one's, whatever else has been done to it. */
+	return f->shared->attached ? (int)VDSO_ON_HOST : -1;
+}
+
+/* That its program has asked for, for what it execs next; -1: none. */
+static int of_asker(struct vdso_follower *f, pid_t tid)
+{
+	struct vdso_follower_shared *s = f->shared;
+	pid_t program = 0;
+
+	for (uint32_t i = 0; i < s->sessions; i++) {
+		if (s->adopted[i].program == 0)
+			continue;
+		if (program == 0)
+			program = vdso_procfs_number(tid, "Tgid:");
+		if (s->adopted[i].program == program && s->adopted[i].start == vdso_procfs_start(program))
+			return (int)i;
+	}
+	return -1;
+}
+
+uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
+{
+	struct vdso_follower_shared *s = f->shared;
+	int index;
+
+	if (s->sessions == 1 && !s->attached)
+		return 0;
+	index = of_asker(f, tid);
+	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
+	for (pid_t at = tid; index < 0 && at > 1;) {
+		index = of_program(f, at);
+		if (index < 0)
+			at = vdso_procfs_parent(at);
+	}
+	return index >= 0 ? (uint32_t)index : s->attached ? VDSO_ON_HOST : 0;
+}
+
+bool vdso_sessions_let_set(struct vdso_follower *f, pid_t tid)
+{
+	bool used[VDSO_FOLLOWER_SESSIONS];
+
+	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
+		const struct vdso_membership *m = vdso_standing_look(f, at);
+
+		if (m->kind == VDSO_MEMBER_SWAPPED || (m->kind == VDSO_MEMBER_ATTACHED && (m->process.flags & VDSO_PROCESS_FOLLOWED) != 0))
+			return false;
+		if (m->kind != VDSO_MEMBER_NOT)
+			return true;
+	}
+	find_used(f, used);
+	for (uint32_t i = 0; i < f->shared->sessions; i++)
+		if (used[i])
+			return false;
+	return true;
+}
+
+bool vdso_sessions_runs_on(struct vdso_follower *f, pid_t tid, uint32_t *ret)
+{
+	const struct vdso_membership *m = vdso_standing_look(f, tid);
+	int index = m->kind == VDSO_MEMBER_SWAPPED || m->kind == VDSO_MEMBER_ATTACHED ? by_inode(f->shared, m->inode) : -1;
+
+	*ret = index >= 0 ? (uint32_t)index : 0;
+	return index >= 0;
+}
+
+bool vdso_sessions_swapped(struct vdso_follower *f, pid_t tid)
+{
+	uint32_t session;
+
+	return vdso_sessions_runs_on(f, tid, &session);
 }

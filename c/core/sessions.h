@@ -7,14 +7,20 @@
 #include "follower.h"
 #include "page.h"
 
-/* The session that the task's next program belongs to. */
+/* The session that the task is on, and its next program; VDSO_ON_HOST: none. */
 uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
 
+/*
+ * Whether a task on no session may set the host's clock: it, or whoever has started it, has been detached, or nobody is on a
+ * session any more. Else it is a program that could not be given a session's clock.
+ */
+bool vdso_sessions_let_set(struct vdso_follower *follower, pid_t tid);
+
 /* Whether the task's program reads a clock page of ours. */
-bool vdso_sessions_swapped(const struct vdso_follower *follower, pid_t tid);
+bool vdso_sessions_swapped(struct vdso_follower *follower, pid_t tid);
 
 /* The same, and of which session. */
-bool vdso_sessions_runs_on(const struct vdso_follower *follower, pid_t tid, uint32_t *ret);
+bool vdso_sessions_runs_on(struct vdso_follower *follower, pid_t tid, uint32_t *ret);
 
 /* VDSO_PROCESS_* for a program of that session. */
 uint32_t vdso_sessions_flags(const struct vdso_follower *follower, pid_t tid, uint32_t session);
@@ -27,6 +33,9 @@ bool vdso_sessions_strict(const struct vdso_follower *follower, const struct vds
  * as many sessions as there can be are in use.
  */
 int vdso_sessions_adopt(struct vdso_follower *follower, pid_t program, int fd, bool counter, bool strict);
+
+/* The same for a process that is being attached to it: its own jumps will show that it is on it, and what it execs follows. */
+int vdso_sessions_join(struct vdso_follower *follower, pid_t tid, int fd, bool counter);
 
 /* The record in force, and its version. */
 bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, struct vdso_clock_record *ret, uint64_t *version);
@@ -43,6 +52,9 @@ void vdso_sessions_renew(struct vdso_follower *follower);
 
 /* From now on follower->watch tells of its changes, and once now. */
 void vdso_sessions_watch(struct vdso_follower *follower, uint32_t session);
+
+/* Lets go of the sessions of an attached process that nobody is on any more. */
+void vdso_sessions_tidy(struct vdso_follower *follower);
 
 /* The program has exec'd, or its id has come to another one. */
 void vdso_sessions_forget(struct vdso_follower *follower, pid_t program);

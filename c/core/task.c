@@ -5,6 +5,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "attacher.h"
+#include "notification.h"
+#include "tracee.h"
+
+#define SEIZE_TRIES 3
+
 struct vdso_task *vdso_task_find(struct vdso_follower_shared *s, pid_t tid)
 {
 	for (uint32_t i = 0; i < s->tasks; i++)
@@ -33,6 +39,29 @@ bool vdso_task_is_held(const struct vdso_task *task)
 {
 	return task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE || task->phase == VDSO_TASK_DIRECT ||
 	       task->phase == VDSO_TASK_TURNED || task->phase == VDSO_TASK_LENT;
+}
+
+int vdso_task_seize(struct vdso_follower *f, struct vdso_task *task)
+{
+	for (int tries = 0; tries < SEIZE_TRIES; tries++) {
+		int error = vdso_tracee_seize(task->tid);
+
+		if (error != -EPERM)
+			return error;
+		switch (vdso_attacher_of(task->tid)) {
+		case VDSO_ATTACHER_SEIZES:
+			task->phase = VDSO_TASK_WAITING;
+			f->soon = true;
+			return -EAGAIN;
+		case VDSO_ATTACHER_HOLDS: /* interrupted, so that it does make it again */
+			task->phase = VDSO_TASK_NONE;
+			vdso_notification_answer(f->listener, task->id, 0, VDSO_TURNED);
+			return -EAGAIN;
+		case VDSO_ATTACHER_NONE: /* or no more */
+			break;
+		}
+	}
+	return -EPERM;
 }
 
 static bool sibling_held(const struct vdso_follower_shared *s, pid_t tid, bool in_exec)

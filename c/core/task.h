@@ -13,6 +13,12 @@ struct vdso_task *vdso_task_take(struct vdso_follower_shared *shared);
 bool vdso_task_is_held(const struct vdso_task *task);
 
 /*
+ * Traces the task of a notification. 0 or a negative errno; -EAGAIN: its process is being attached to or detached at this moment,
+ * and the task has been left waiting, or told to make its call again.
+ */
+int vdso_task_seize(struct vdso_follower *follower, struct vdso_task *task);
+
+/*
  * Another thread of tid's process is held. One at a time: a thread in its exec has locked the process's credentials and
  * waits for its siblings to die, one that we hold dies only when we reap it, and seizing a third would have us wait for
  * that lock.

@@ -7,16 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "attacher.h"
+#include "process.h"
 #include "procfs.h"
 #include "registers.h"
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
 #define EVENT_STOP 128u /* PTRACE_EVENT_STOP, which older headers lack */
 #define CROWD 16u
+#define SEIZE_TRIES 3
 #define NS_PER_S UINT64_C(1000000000)
 
 /* Of the kernel's flags in /proc/TID/stat: threads that run in the kernel on the process's behalf, as io_uring's do. They run
@@ -26,9 +30,10 @@
 
 uint64_t vdso_threads_now_ns(void)
 {
-	struct timespec ts;
+	struct timespec ts = {0};
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	/* The host's: we may have been started on a session that scales this clock too, or answers the system calls for it. */
+	syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts, 0L, 0L, 0L, VDSO_MARK);
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
@@ -58,12 +63,21 @@ static int add(struct vdso_threads *t, pid_t tid)
 
 static int seize(struct vdso_threads *t, pid_t tid)
 {
-	int error;
+	int error = 0;
 	char state;
 
-	if (ptrace(PTRACE_SEIZE, tid, 0L, 0L) == 0)
-		return add(t, tid);
-	error = -errno;
+	for (int tries = 0; tries < SEIZE_TRIES; tries++) {
+		if (ptrace(PTRACE_SEIZE, tid, 0L, 0L) == 0)
+			return add(t, tid);
+		error = -errno;
+		if (error != -EPERM)
+			break;
+		if (vdso_attacher_follower_of(tid))
+			return -EAGAIN;
+		if (vdso_procfs_number(tid, "TracerPid:") > 0)
+			break;
+		/* or no more */
+	}
 	if (error == -ESRCH)
 		return 0;
 	if (error != -EPERM)
@@ -72,7 +86,10 @@ static int seize(struct vdso_threads *t, pid_t tid)
 	state = vdso_procfs_state(tid);
 	if (state == 0 || state == 'Z' || state == 'X')
 		return 0;
-	return (vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0 ? 0 : error;
+	if ((vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0)
+		return 0;
+	t->late = tid;
+	return error;
 }
 
 /* Seizes those that are not yet, and interrupts them. How many there were, or a negative errno. */
@@ -88,6 +105,7 @@ static int take_new(struct vdso_threads *t)
 	dir = opendir(path);
 	if (dir == NULL)
 		return errno == ENOENT ? -ESRCH : -errno;
+	vdso_attacher_seizes();
 	while (error == 0 && (entry = readdir(dir)) != NULL) {
 		pid_t tid = atoi(entry->d_name);
 
@@ -101,6 +119,7 @@ static int take_new(struct vdso_threads *t)
 		t->since_ns = vdso_threads_now_ns();
 	for (size_t i = before; i < t->count; i++)
 		ptrace(PTRACE_INTERRUPT, t->thread[i].tid, 0L, 0L);
+	vdso_attacher_has_interrupted();
 	return (int)(t->count - before);
 }
 

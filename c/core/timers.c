@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attacher.h"
 #include "borrow.h"
 #include "descriptor.h"
 #include "memory.h"
@@ -466,7 +467,7 @@ static int borrow(struct vdso_follower *f, struct vdso_errand *e)
 	struct vdso_process process = {0};
 	struct vdso_argument memory;
 	struct vdso_lender *lender;
-	int error;
+	int harmless, error;
 
 	if (is_taken(f, e))
 		return -EAGAIN;
@@ -475,9 +476,10 @@ static int borrow(struct vdso_follower *f, struct vdso_errand *e)
 		return error;
 	error = vdso_standing_find(f, tid, &memory, &process) ? 0 : -ENOENT;
 	vdso_argument_close(&memory);
+	/* An attached process knows; the others run under what we run under, and ours. */
+	harmless = process.filters != 0 ? (int)process.filters : vdso_procfs_number(getpid(), "Seccomp_filters:") + OWN_FILTERS;
 	if (error == 0)
-		error = vdso_borrow_begin(&e->borrow, tid, process.kernel_image, &f->area, OWN_FILTERS,
-					  is_left_alone(f, e->program));
+		error = vdso_borrow_begin(&e->borrow, tid, process.kernel_image, &f->area, harmless, is_left_alone(f, e->program));
 	e->borrow.tid = tid;
 	lender = error == -EBUSY ? take_lender(f, e->program) : find_lender(f, e->program);
 	if (lender != NULL && error != -EBUSY)
@@ -677,6 +679,10 @@ static void lend(struct vdso_follower *f, pid_t program)
 		return;
 	}
 	error = vdso_tracee_seize(tid);
+	if (error == -EPERM && vdso_attacher_of(tid) != VDSO_ATTACHER_NONE) {
+		try_again(f);
+		return;
+	}
 	if (error == 0 && begin(f, program, tid, COMES) == NULL) {
 		error = -ENOMEM;
 		vdso_tracee_detach(tid, 0);
@@ -716,6 +722,11 @@ void vdso_timers_anew(struct vdso_follower *f)
 
 		if (!is_stale(f, &now, timer))
 			continue;
+		/* One that has been detached keeps its timers as they are. */
+		if (f->shared->attached && vdso_sessions_of(f, timer->program) != timer->session) {
+			timer->program = 0;
+			continue;
+		}
 		if (timer->descriptor) {
 			if (!vdso_sessions_look(f, timer->session, &record, &version))
 				continue;

@@ -57,8 +57,10 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
 
 void vdso_turn_hold(struct vdso_follower *f, struct vdso_task *task)
 {
-	int error = vdso_tracee_seize(task->tid);
+	int error = vdso_task_seize(f, task);
 
+	if (error == -EAGAIN)
+		return;
 	if (error != 0) { /* traced by somebody, or not to be traced */
 		if (error != -ESRCH)
 			warn_unheld(f, task->tid, error);

@@ -156,6 +156,23 @@ int vdso_watch_page(struct vdso_watch *w, uint32_t index, int fd)
 	return 0;
 }
 
+void vdso_watch_forget(struct vdso_watch *w, uint32_t index)
+{
+	struct vdso_page old;
+	bool had;
+
+	if (!w->running)
+		return;
+	pthread_mutex_lock(&w->lock);
+	had = w->open[index];
+	old = w->page[index];
+	w->open[index] = false;
+	pthread_mutex_unlock(&w->lock);
+	if (had)
+		vdso_page_close(&old);
+	kick(w);
+}
+
 bool vdso_watch_take(struct vdso_watch *w)
 {
 	eventfd_t count;

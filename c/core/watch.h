@@ -33,6 +33,9 @@ void vdso_watch_stop(struct vdso_watch *watch);
 /* Watches that page (a descriptor of it) in the place of whatever had the index. 0 or a negative errno. */
 int vdso_watch_page(struct vdso_watch *watch, uint32_t index, int fd);
 
+/* Lets go of the page that has the index. */
+void vdso_watch_forget(struct vdso_watch *watch, uint32_t index);
+
 /* Takes the event. True: something has been changed since it was last taken. */
 bool vdso_watch_take(struct vdso_watch *watch);
 

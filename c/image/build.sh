@@ -51,7 +51,8 @@ objcopy --remove-section=.annex --remove-section=.got.plt "$work/image.so"
 
 # A debugger that finds a .symtab looks at no .dynsym, so the exports are in both, once: a frame has one name.
 objcopy --wildcard --strip-symbol='clock_*' --strip-symbol='get*' --strip-symbol=time --strip-symbol='vdso_pages' \
-	--strip-symbol='vdso_process' --strip-symbol='vdso_private' --strip-symbol='vdso_landing' --strip-symbol='vdso_wait_step' --strip-symbol='LINUX_*' \
+	--strip-symbol='vdso_process' --strip-symbol='vdso_private' --strip-symbol='vdso_landing' --strip-symbol='vdso_wait_step' \
+	--strip-symbol='vdso_waited' --strip-symbol='vdso_wait_end' --strip-symbol='LINUX_*' \
 	--strip-symbol='__GNU*' --strip-symbol='*.c' --strip-symbol=_DYNAMIC "$work/image.so"
 
 # The section headers and symbols, which follow the segment, are for debuggers that read them from memory: they have to

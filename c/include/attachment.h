@@ -23,7 +23,9 @@
 #define VDSO_INJ_EINTR_RAX 168
 #define VDSO_INJ_EINTR_RIP 176
 #define VDSO_INJ_COUNTS 184
-#define VDSO_INJ_SCRATCH 192
+#define VDSO_INJ_FILTER 192
+#define VDSO_INJ_ASK 200
+#define VDSO_INJ_SCRATCH 208
 
 /* In the scratch page, whose beginning the injected code copies from behind itself. */
 #define VDSO_SCR_STATE 0
@@ -38,11 +40,18 @@
 #define VDSO_SCR_NAME_SIZE 152
 #define VDSO_SCR_NAME 160
 #define VDSO_SCR_COUNTS 184
-#define VDSO_SCR_BYTES 192
+#define VDSO_SCR_FOLLOWER 192
+#define VDSO_SCR_FOLLOWED 196
+#define VDSO_SCR_NO_NEW_PRIVS 200
+#define VDSO_SCR_PROGRAM 208
+#define VDSO_SCR_BYTES 224
+#define VDSO_SCR_FILTER 512 /* of the page: the filter, while it is needed */
 
 /* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
 #define VDSO_INJ_OFFERS 1 /* the descriptors, over the second of the two sockets */
 #define VDSO_INJ_DONE 2   /* to be put back where it was */
+
+#define VDSO_INJ_ASKS (1LL << 62) /* in VDSO_INJ_ASK, so that it is not 0 */
 
 /* VDSO_SCR_STEP, and in r14 while there is no scratch page. */
 #define VDSO_STEP_REGION 1
@@ -53,10 +62,19 @@
 #define VDSO_STEP_IMAGE 6
 #define VDSO_STEP_DETOURS 7
 #define VDSO_STEP_SEAL 8
+#define VDSO_STEP_ASK 9
+#define VDSO_STEP_FILTER 10
+#define VDSO_STEP_LISTENER 11
 #define VDSO_STEP_PRIVATE 12
 #define VDSO_STEP_COUNTS 13
 
 #define VDSO_COUNTS_ANYWHERE 1 /* VDSO_INJ_COUNTS: there are none there yet; 0: nothing is counted; else where they are */
+
+/* VDSO_SCR_FOLLOWED */
+#define VDSO_FOLLOWED_NOT 0
+#define VDSO_FOLLOWED_ANEW 1    /* a filter has been put in, and its listener sent to the follower */
+#define VDSO_FOLLOWED_BEFORE 2  /* a follower that is above the process already has taken the session */
+#define VDSO_FOLLOWED_UNKNOWN 3 /* a filter above the process has a listener, whosever it is */
 
 /* How long it waits for us before it goes back by itself: twice this at the most, since we must have died. */
 #define VDSO_INJ_PATIENCE_NS 20000000
@@ -105,12 +123,18 @@ struct vdso_scratch {
 	uint64_t control_size;
 	int32_t control_level;
 	int32_t control_type;
-	int32_t control_fd[4]; /* image, clock page and, where calls are to be counted, the counts */
+	int32_t control_fd[4]; /* image, clock page and, where calls are to be counted, the counts, or the way to the follower */
 	uint64_t byte;
 	/* Where it connects to, a struct sockaddr_un's beginning; size 0: it offers a socket pair. */
 	uint64_t name_size;
 	uint8_t name[24];
 	uint64_t counts; /* where they have been mapped */
+	int32_t follower;
+	uint32_t followed;      /* VDSO_FOLLOWED_* */
+	uint64_t no_new_privs;  /* 1: set, since the filter could not be had without it. The follower is sent its low half */
+	/* struct sock_fprog, as the 64-bit kernel has it */
+	uint64_t program_length;
+	uint64_t program_at;
 };
 
 _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offsetof(struct vdso_scratch, offered) == VDSO_SCR_OFFERED &&
@@ -121,7 +145,11 @@ _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offset
 		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE &&
 		       offsetof(struct vdso_scratch, name_size) == VDSO_SCR_NAME_SIZE &&
 		       offsetof(struct vdso_scratch, name) == VDSO_SCR_NAME &&
-		       offsetof(struct vdso_scratch, counts) == VDSO_SCR_COUNTS && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
+		       offsetof(struct vdso_scratch, counts) == VDSO_SCR_COUNTS &&
+		       offsetof(struct vdso_scratch, follower) == VDSO_SCR_FOLLOWER &&
+		       offsetof(struct vdso_scratch, followed) == VDSO_SCR_FOLLOWED &&
+		       offsetof(struct vdso_scratch, no_new_privs) == VDSO_SCR_NO_NEW_PRIVS &&
+		       offsetof(struct vdso_scratch, program_length) == VDSO_SCR_PROGRAM && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
 	       "the injected code reads the scratch page by these offsets");
 
 /* rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15. */
@@ -138,6 +166,8 @@ struct vdso_injection {
 	uint64_t eintr_rax;
 	uint64_t eintr_rip;
 	uint64_t counts; /* VDSO_COUNTS_ANYWHERE, 0, or an address */
+	uint64_t filter; /* the flags of seccomp(SECCOMP_SET_MODE_FILTER); 0: it is not to be followed */
+	uint64_t ask;    /* what VDSO_ASK_JOIN takes beside the descriptor, and VDSO_INJ_ASKS; 0: nobody is asked */
 	struct vdso_scratch scratch;
 	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
 	/* Whose way back it is, where a thread is borrowed (borrow.c): tells a fork's copy from what is still needed. */
@@ -151,6 +181,7 @@ _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offse
 		       offsetof(struct vdso_injection, eintr_rax) == VDSO_INJ_EINTR_RAX &&
 		       offsetof(struct vdso_injection, eintr_rip) == VDSO_INJ_EINTR_RIP &&
 		       offsetof(struct vdso_injection, counts) == VDSO_INJ_COUNTS &&
+		       offsetof(struct vdso_injection, filter) == VDSO_INJ_FILTER && offsetof(struct vdso_injection, ask) == VDSO_INJ_ASK &&
 		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH,
 	       "the injected code reads its data by these offsets");
 

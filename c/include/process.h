@@ -60,6 +60,12 @@ enum vdso_wait_how {
 
 /* This process may not use the counter: its time namespace is not the keeper's. */
 #define VDSO_PROCESS_NO_COUNTER 1u
+/* The image is mapped beside the kernel's vDSO, for whoever calls it by name: the program does not run on it. */
+#define VDSO_PROCESS_LOCAL 2u
+/* Attached, and a follower answers for its session; without it the process is attached and nothing more. */
+#define VDSO_PROCESS_FOLLOWED 4u
+/* Attached, once at least, with a filter of ours put in, which stays. */
+#define VDSO_PROCESS_FILTERED 8u
 
 struct vdso_process {
 	uint64_t magic;
@@ -75,12 +81,18 @@ struct vdso_process {
 	uint64_t counts;   /* where the memfd is mapped, behind the private pages */
 	uint32_t counting; /* VDSO_COUNT_* */
 	uint32_t program;  /* the program's cell */
+	/* Of an attached process; 0 in others. */
+	uint64_t clock;   /* the inode of the clock page's file */
+	uint32_t filters; /* how many seccomp filters it had when all of them were known to let the injected code's calls through */
+	uint32_t filter;  /* what that of ours notifies, as far as it is known: VDSO_FILTER_* (filter.h) */
 };
 
 /* What the annex begins with: offsets from the image's first byte in its file. Where the landing is says e_entry. */
 struct vdso_annex {
 	uint32_t wait;
 	uint32_t wait_step;
+	uint32_t waited;   /* where the system calls of a wait return to, in the image */
+	uint32_t wait_end; /* the first byte behind the code that makes them */
 };
 
 _Static_assert(offsetof(struct vdso_process, function) == VDSO_PROCESS_FUNCTION &&
@@ -88,6 +100,16 @@ _Static_assert(offsetof(struct vdso_process, function) == VDSO_PROCESS_FUNCTION 
 		       offsetof(struct vdso_process, counts) == VDSO_PROCESS_COUNTS &&
 		       offsetof(struct vdso_process, counting) == VDSO_PROCESS_COUNTING,
 	       "the image's assembly has these offsets");
+
+/* What the code that makes a wait's system calls has on its stack from rbp on: the program's own rbp, then the call that it stands for. */
+struct vdso_turned_frame {
+	uint64_t rbp;
+	uint64_t number;
+	uint64_t arg[6];
+	uint64_t back; /* behind the program's syscall instruction */
+	uint64_t plan;
+};
+#define VDSO_TURNED_STACK 208 /* from rbp to the program's own stack pointer */
 
 /* Pieces of the kernel's area that are moved one by one: [vvar], [vvar_vclock], [vdso], and room for a later kernel's. */
 #define VDSO_MAX_PIECES 6u
@@ -106,6 +128,7 @@ _Static_assert(offsetof(struct vdso_process, function) == VDSO_PROCESS_FUNCTION 
 #define VDSO_ADOPT_COUNTER (1L << 32) /* it is a tsc clock */
 #define VDSO_ADOPT_STRICT (1L << 33)  /* its programs run swapped or not at all */
 #define VDSO_ASK_COUNTS 4 /* -> descriptor | the program's cell << 20; negative: it is not counted */
+#define VDSO_ASK_JOIN 5   /* as VDSO_ASK_ADOPT, for the caller as it is: it is being attached */
 
 #define VDSO_STRICT_STATUS 125 /* exit status of a program that may only run swapped, and could not be */
 

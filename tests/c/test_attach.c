@@ -6,8 +6,11 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -16,11 +19,16 @@
 
 #include "area.h"
 #include "attach.h"
+#include "attachment.h"
 #include "decode.h"
+#include "descriptor.h"
 #include "detour.h"
+#include "filter.h"
+#include "follower.h"
 #include "frames.h"
 #include "image.h"
 #include "memory.h"
+#include "notification.h"
 #include "space.h"
 
 #define OFFSET_SEC 86400000
@@ -537,10 +545,15 @@ __asm__(".text\n"
 	"	pop %rbx\n"
 	"	ret\n");
 
-static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd)
+static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd, int follower_fd)
 {
-	struct vdso_attach order = {
-		.pid = pid, .image_fd = image_fd, .clock_fd = page_fd, .counts_fd = -1, .timeout_ns = 20000000000u};
+	struct vdso_attach order = {.pid = pid,
+				    .image_fd = image_fd,
+				    .clock_fd = page_fd,
+				    .counts_fd = -1,
+				    .follower_fd = follower_fd,
+				    .filter = VDSO_FILTER_EXEC,
+				    .timeout_ns = 20000000000u};
 	struct vdso_attach_report report;
 
 	order.detach = page_fd < 0;
@@ -548,14 +561,43 @@ static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd)
 	return report;
 }
 
-static void test_registers(unsigned rounds)
+/* In the place of a follower: whose message is there already, and who keeps the listener. */
+static int begin_following(int ret[2])
+{
+	const struct vdso_follower_message ready = {'R', 0};
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) != 0)
+		return -errno;
+	return send(ret[1], &ready, sizeof(ready), 0) == sizeof(ready) ? 0 : -errno;
+}
+
+/* And that takes every session that it is asked to take. */
+static pid_t answer(int listener)
+{
+	pid_t pid = fork();
+
+	while (pid == 0) {
+		union {
+			struct seccomp_notif notification;
+			char room[512];
+		} got = {.room = {0}};
+
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &got) == 0)
+			vdso_notification_answer(listener, got.notification.id, 0, 0);
+		else if (errno != EINTR && errno != ENOENT)
+			_exit(0);
+	}
+	return pid;
+}
+
+static void test_registers(unsigned rounds, bool follow)
 {
 	struct vdso_clock_record record;
 	struct vdso_page_shape shape = vdso_clock_shape();
 	_Atomic int *stop = shared(4096);
-	int image_fd = open(getenv("VDSO_CLOCK_IMAGE"), O_RDONLY | O_CLOEXEC), status;
-	unsigned failed = 0;
-	pid_t pid = fork();
+	int image_fd = open(getenv("VDSO_CLOCK_IMAGE"), O_RDONLY | O_CLOEXEC), listener = -1, status;
+	unsigned failed = 0, anew = 0, before = 0;
+	pid_t pid = fork(), follower = 0;
 
 	if (pid == 0) {
 		struct timespec ts;
@@ -566,21 +608,40 @@ static void test_registers(unsigned rounds)
 	}
 	vdso_record_offset(&record, OFFSET_SEC, 0);
 	for (unsigned i = 0; i < rounds; i++) {
-		int page_fd;
+		struct vdso_attach_report report;
+		int page_fd, way[2] = {-1, -1}, got;
 
-		if (vdso_page_create_memfd("vdso-clock", &shape, &page_fd) != 0)
-			fail("vdso_page_create_memfd");
+		if (vdso_page_create_memfd("vdso-clock", &shape, &page_fd) != 0 || (follow && begin_following(way) != 0))
+			fail("a page and a follower");
 		for (unsigned k = 0; k <= i % 7; k++) /* another version than the last one's: its place is used again */
 			publish(page_fd, &record);
-		failed += attach_to(pid, image_fd, page_fd).outcome != VDSO_ATTACH_DONE;
-		failed += attach_to(pid, image_fd, -1).outcome != VDSO_ATTACH_DONE;
+		report = attach_to(pid, image_fd, page_fd, way[0]);
+		failed += report.outcome != VDSO_ATTACH_DONE;
+		anew += report.followed == VDSO_FOLLOWED_ANEW;
+		before += report.followed == VDSO_FOLLOWED_BEFORE;
+		got = follow ? vdso_descriptor_receive(way[1], MSG_DONTWAIT, NULL) : -1;
+		if (got >= 0) {
+			listener = got;
+			follower = answer(listener);
+		}
+		failed += attach_to(pid, image_fd, -1, -1).outcome != VDSO_ATTACH_DONE;
 		close(page_fd);
+		close(way[0]);
+		close(way[1]);
 	}
 	atomic_store(stop, 1);
 	waitpid(pid, &status, 0);
 	check(failed == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0,
-	      "%u rounds with a thread that has something in every register: %u failed, status %x", rounds, failed, (unsigned)status);
+	      "%u rounds with a thread that has something in every register%s: %u failed, status %x", rounds, follow ? ", followed" : "",
+	      failed, (unsigned)status);
+	check(anew == follow && before == (follow ? rounds - 1 : 0) && (listener >= 0) == follow,
+	      "a filter put in %u times, and found there %u times", anew, before);
+	if (follower > 0) {
+		kill(follower, SIGKILL);
+		waitpid(follower, NULL, 0);
+	}
 	close(image_fd);
+	close(listener);
 }
 
 int main(int argc, char **argv)
@@ -589,6 +650,7 @@ int main(int argc, char **argv)
 	test_images();
 	test_regions();
 	test_room();
-	test_registers(soak(argc, argv) ? 2000 : 50);
+	test_registers(soak(argc, argv) ? 2000 : 50, false);
+	test_registers(soak(argc, argv) ? 2000 : 50, true);
 	return check_done();
 }

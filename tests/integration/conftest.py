@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("harness")
+pytest.register_assert_rewrite("harness", "following")
 
+from following import PATIENCE, Gated, Said, Shell, line_of  # noqa: E402
 from harness import (  # noqa: E402
+    OFFSET,
     TIMEOUT_S,
     Programs,
     Start,
@@ -27,6 +30,7 @@ from harness import (  # noqa: E402
     lacking,
     only_ancestors_trace,
     want,
+    without_time,
 )
 
 # Yama need not be in this kernel: `vdso run` goes by its file.
@@ -161,3 +165,61 @@ def shared(open_directory: Path) -> Iterator[Path]:
     for path in where.iterdir():
         path.unlink()
     where.rmdir()
+
+
+# ---- attached processes ----
+
+
+@pytest.fixture
+def say(vdso: str) -> Said:
+    """Runs a command of vdso's."""
+    return lambda *words: finish([vdso, *words])
+
+
+@pytest.fixture
+def name() -> str:
+    """For a session of the test's own."""
+    return f"test-{os.getpid()}-{time.monotonic_ns()}"
+
+
+@pytest.fixture
+def follow(say: Said) -> Said:
+    """Attaches a process that is to be followed, and says nothing on the standard error stream."""
+
+    def run(process: "subprocess.Popen[str]", *options: str) -> "subprocess.CompletedProcess[str]":
+        given = options or ("--offset", OFFSET)
+        done = say("attach", str(process.pid), "--follow", *given, *PATIENCE)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(r"attached \S+ \(pid \d+\).*, and follows it; it stood still .*\n", done.stdout)
+        return done
+
+    return run
+
+
+@pytest.fixture
+def detach(say: Said) -> Said:
+    def run(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+        done = say("detach", str(process.pid), *PATIENCE)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done
+
+    return run
+
+
+@pytest.fixture
+def shell(start: Start) -> Shell:
+    """One that cannot set the host's clock."""
+    return Shell(start)
+
+
+@pytest.fixture
+def gated(programs: Programs, start: Start) -> Gated:
+    """Starts a program that waits for a line before its beginning: it is attached first."""
+
+    def run(program: str, *words: str, prefix: list[str] | None = None) -> "subprocess.Popen[str]":
+        front = without_time() if prefix is None else prefix
+        process = start([*front, programs.c(program), *words], env=programs.gate(program))
+        assert line_of(process) == "ready\n"
+        return process
+
+    return run

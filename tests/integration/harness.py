@@ -156,6 +156,13 @@ def finish(words: Words, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def without_time() -> list[str]:
+    """The words that run a command without the capability to set any clock, which else root's would have."""
+    if os.geteuid() != 0:
+        return []
+    return [want("setpriv", "util-linux"), "--bounding-set=-sys_time", "--inh-caps=-all"]
+
+
 def only_ancestors_trace() -> bool:
     try:
         return int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text(encoding="ascii")) > 0
@@ -297,6 +304,11 @@ class Programs:
             )
             assert done.returncode == 0, done.stderr
         return path
+
+    def gate(self, name: str) -> dict[str, str]:
+        """The environment by which that program says "ready" and waits for a line before it begins."""
+        words = ["gcc", "-O1", "-shared", "-fPIC", str(SOURCES / "gate.c")]
+        return {**os.environ, "LD_PRELOAD": str(self._build("gate.so", words)), "GATE": name}
 
     def script(self, name: str) -> Path:
         path = self.directory / name

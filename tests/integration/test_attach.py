@@ -26,6 +26,7 @@ from harness import (
     host_clocks,
     parse_reading,
     want,
+    without_time,
 )
 
 from vdso import _core
@@ -38,9 +39,16 @@ PATIENCE = ["--timeout", "20"]  # a shared machine may keep a thread from stoppi
 
 
 @pytest.fixture
+def start(start: Start) -> Start:
+    """What cannot set the host's clock, and so is attached without being followed."""
+    return lambda words, **more: start([*without_time(), *words], **more)
+
+
+@pytest.fixture
 def attach(vdso: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     def run(pid: int, *options: str, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
-        return finish([*prefix, vdso, "attach", str(pid), *(options or ("--offset", OFFSET)), *PATIENCE])
+        given = ("--no-follow", *(options or ("--offset", OFFSET)), *PATIENCE)
+        return finish([*prefix, vdso, "attach", str(pid), *given])
 
     return run
 
@@ -606,11 +614,12 @@ def test_a_shared_address_space(how: str, vdso: str, programs: Programs, start: 
     """Refused in one line, or done once the other has gone."""
     process = start([programs.c("odd"), how])
     line_of(process)
-    done = finish([vdso, "attach", str(process.pid), "--offset", OFFSET, "--timeout", "0.2"])
+    words = [vdso, "attach", str(process.pid), "--offset", OFFSET, "--no-follow"]
+    done = finish([*words, "--timeout", "0.2"])
     assert_refused(
         done, 124, rf"process {process.pid} \(odd\) shares its address space with process \d+ \(odd\)"
     )
-    waiting = start([vdso, "attach", str(process.pid), "--offset", OFFSET, "--timeout", "20", "--json"])
+    waiting = start([*words, "--timeout", "20", "--json"])
     # Whichever comes first: it has tried, or has yet to begin.
     assert process.stdin is not None
     process.stdin.write("\n")

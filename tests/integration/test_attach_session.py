@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TIMEOUT_S, Programs, Start, Way, finish, read_until
+from harness import TIMEOUT_S, Programs, Start, Way, finish, read_until, without_time
 
 DAY_NS = 86400 * 10**9
 AT, AT_S = "2030-01-01T00:00:00Z", 1893456000
 PATIENCE = ["--timeout", "20"]  # a shared machine may keep a thread from stopping
 
 Begin = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(start: Start) -> Start:
+    """What cannot set the host's clock, and so is attached without being followed."""
+    return lambda words, **more: start([*without_time(), *words], **more)
+
+
 Said = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -36,22 +44,11 @@ def begin(programs: Programs, start: Start) -> Begin:
 
 
 @pytest.fixture
-def say(vdso: str) -> Said:
-    """Runs a command of vdso's."""
-    return lambda *words: finish([vdso, *words])
-
-
-@pytest.fixture
-def name() -> str:
-    return f"attached-{os.getpid()}-{time.monotonic_ns()}"
-
-
-@pytest.fixture
 def attach(say: Said) -> Said:
     """Attaches, and says nothing on the standard error stream."""
 
     def run(process: "subprocess.Popen[str]", *options: str) -> "subprocess.CompletedProcess[str]":
-        done = say("attach", str(process.pid), *options, *PATIENCE)
+        done = say("attach", str(process.pid), "--no-follow", *options, *PATIENCE)
         assert (done.returncode, done.stderr) == (0, "")
         return done
 
@@ -431,7 +428,7 @@ def test_help_says_what_is_not_done(say: Said) -> None:
     text = " ".join(say("attach", "--help").stdout.split())
     for words in ("--session NAME", "--rate X", "--freeze", "--clocks all", "absolute REALTIME deadline"):
         assert words in text
-    assert "may still set the host's clock" in text
+    assert "It is the default for a process that may set the host's clock" in text
 
 
 @pytest.mark.usefixtures("as_root")
@@ -441,7 +438,7 @@ def test_another_user_s(
     """Users have their own, without privilege; root sees and adjusts them, and they see none of root's."""
     theirs = start([*unprivileged, programs.c("hot"), "0"])
     assert line_of(theirs) == "ready\n"
-    words = ["attach", str(theirs.pid), "--session", name, "--offset", "+5d", *PATIENCE]
+    words = ["attach", str(theirs.pid), "--no-follow", "--session", name, "--offset", "+5d", *PATIENCE]
     done = finish([*unprivileged, vdso, *words])
     assert (done.returncode, done.stderr) == (0, "")
     assert near(apart(theirs), 5 * DAY_NS)

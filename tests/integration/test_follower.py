@@ -321,6 +321,15 @@ def test_an_inner_session_outlives_the_follower() -> None:
         outer.all_gone_after(process)
 
 
+@pytest.mark.soak
+def test_more_inner_sessions_than_a_socket_holds() -> None:
+    """The guard takes at once what it is to keep: who gives it would else stand still, with every program."""
+    with shell(*run_words(), "sh") as (_, ask):
+        inner = f"{VDSO} run --offset +{FURTHER_DAYS}d -- date +%Y"
+        for _ in range(300):
+            assert ask(inner) == FURTHER
+
+
 def test_a_killed_follower_in_front_is_succeeded(under_yama: Way) -> None:
     """Only a parent may trace there: the guard becomes the follower, once."""
     with shell(*under_yama.words("sh", offset=f"+{DAYS}d")) as (process, ask):

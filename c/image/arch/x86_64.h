@@ -159,6 +159,9 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	"	mov 40(%rsp), %r8\n" \
 	"	mov 48(%rsp), %r9\n" \
 	"	syscall\n" \
+	".globl vdso_waited\n" \
+	".hidden vdso_waited\n" \
+	"vdso_waited:\n" \
 	"	mov %rax, " ARCH_TEXT(VDSO_WAITING_RET) "(%rsp)\n" \
 	"	jmp 1b\n" \
 	"2:	mov " ARCH_TEXT(VDSO_WAITING_RET) "(%rsp), %rax\n" \
@@ -178,6 +181,9 @@ static inline long arch_syscall(long number, long a, long b, long c, long d, lon
 	"	lea 200(%rsp), %rsp\n" \
 	".cfi_def_cfa_offset 0\n" \
 	"	notrack jmp *%rcx\n" \
+	".globl vdso_wait_end\n" \
+	".hidden vdso_wait_end\n" \
+	"vdso_wait_end:\n" \
 	".cfi_endproc\n" \
 	".size vdso_wait, . - vdso_wait\n" \
 	".popsection\n")

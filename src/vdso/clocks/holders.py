@@ -18,8 +18,9 @@ MEMFD = "vdso-clock:"
 
 # Whoever holds a session's page open on its behalf, by the name in /proc/PID/comm.
 HOLDERS = ("vdso-follower", "vdso-guard", "vdso-keeper", "vdso-session", "vdso-run")
-# It ends a moment after the last process that has the page mapped, detached ones among them.
-LINGERER = "vdso-session"
+# These may hold a page that nobody is on any more: one ends a moment after the last process that has it
+# mapped, detached ones among them, the others with the last process that has their filter.
+LINGERER, ATTACHED = "vdso-session", b"--attached"
 
 _LOOKS = 3  # at most, where a holder goes while it is looked at
 
@@ -53,7 +54,15 @@ class Holder:
     def is_sure(self) -> bool:
         """Whether what it holds is certain to be somebody's: a follower keeps what an inner command line
         brought to it until it needs the room, and who lingers what nobody runs on any more."""
-        return len(self.pages) == 1 and self.comm != LINGERER
+        return len(self.pages) == 1 and self.comm != LINGERER and not self._is_attached()
+
+    def _is_attached(self) -> bool:
+        """Whether it follows a process that has been attached."""
+        try:
+            with open(f"/proc/{self.pid}/cmdline", "rb", buffering=0) as stream:
+                return ATTACHED in stream.read(4096).split(b"\0")
+        except OSError:
+            return False
 
 
 def held(lost: "list[int] | None" = None) -> "Iterator[Holder]":

@@ -3,9 +3,10 @@
 A session is its clock page, a memfd whose own name carries the session's. Nothing of it is in a file system,
 so nothing of it can stay behind: it lives as long as somebody holds the page open, which is the follower of
 each `vdso run` on it, its guard, for a tsc clock its keeper, and a `vdso-session` for processes that were
-attached to it, since these have no descriptor. Another process finds the page among their descriptors in
-/proc, and may open it where the kernel lets it look there: as the same user, or as root. It writes for a
-moment, under a lock that the kernel drops should it die.
+attached to it, since these have no descriptor; their own follower, if they have one, beside it. Another
+process finds the page among their descriptors in /proc, and may open it where the kernel lets it look
+there: as the same user, or as root. It writes for a moment, under a lock that the kernel drops should it
+die.
 
 Knows nothing of how a program comes to run on a session: that is vdso.swap's.
 """

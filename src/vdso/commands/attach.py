@@ -8,7 +8,7 @@ from vdso.errors import UsageError
 
 HELP = f"""\
 usage: vdso attach PID [--session NAME] [--at WHEN | --offset DURATION] [--rate X | --freeze]
-                   [--clocks wall|all] [--timeout SECONDS] [--json]
+                   [--clocks wall|all] [--follow | --no-follow] [--strict] [--timeout SECONDS] [--json]
 
 Puts a process that is already running, and the children that it forks from now on, on a clock that you set,
 without restarting it. It stands still for a millisecond or so, and never for more than 50.
@@ -16,6 +16,12 @@ without restarting it. It stands still for a millisecond or so, and never for mo
 {HELP_CLOCK}
   --session NAME     give the clock a name, by which `vdso time NAME` adjusts it; or put the process on the
                      clock that has the name already. Without it the name is PID
+  --follow           also what it and its children execute from now on; its waits and timers to an absolute
+                     time, and what sets the clock, which sets this one and never the host's. By a seccomp
+                     filter, which the process keeps for good. It is the default for a process that may set
+                     the host's clock (CAP_SYS_TIME). Alone, for a process that is attached and not followed
+  --no-follow        leave it without the filter, even so
+  --strict           with --follow, answer the system calls that read a clock too; each takes some 20 us
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)
   --json             print what was done as JSON
 
@@ -24,15 +30,16 @@ BOOTTIME. `vdso time` changes the clock from then on, `vdso detach PID` gives th
 
 example:
   vdso attach 1234 --offset +1000d
-  vdso attach 1234 --session test --rate 60
+  vdso attach 1234 --session test --rate 60 --follow
   vdso attach 5678 --session test
+  vdso attach 5678 --follow
   vdso time test --freeze
 
 not moved:
-  what the process and its children exec: programs start on the host's clock (vdso run follows them)
-  system calls for the time that are made without the C library's clock functions
-  sleeps and waits to an absolute REALTIME deadline, and timers set to one: the kernel goes by the host's time
-The process may still set the host's clock, if it may: nothing catches that, as vdso run does.
+  without --follow, what the process and its children exec, which start on the host's clock; sleeps and waits
+  to an absolute REALTIME deadline and timers set to one, which the kernel ends by the host's time
+  system calls for the time that are made without the C library's clock functions, but for --strict
+  relative sleeps and timeouts, under a changed rate; timers that were set to an absolute time before
 
 exit status:
   0 attached; 2 usage; 113 to 125 why not: docs/attach.md
@@ -64,23 +71,35 @@ def main(words: list[str]) -> int:
     for option in VALUED:
         parser.add_argument(option)
     parser.add_argument(FREEZE, action="store_true")
+    parser.add_argument("--follow", action="store_true")
+    parser.add_argument("--no-follow", action="store_true")
+    parser.add_argument("--strict", action="store_true")
     parser.add_argument("--timeout", default="2")
     parser.add_argument("--json", action="store_true")
     given = parser.read(_join_values(words))
     if given is None:
         return 0
     target, patience_s = pid(given.pid), timeout_s(given.timeout)
+    if given.no_follow and (given.follow or given.strict):
+        other = "--follow" if given.follow else "--strict"
+        raise UsageError(f"{other} and --no-follow exclude each other", "both are about the filter: name one")
     options = ClockOptions()
     values = {name: getattr(given, name.lstrip("-")) for name in VALUED}
     read_clock(options, {name: value for name, value in values.items() if value is not None}, given.freeze)
-    if options.session is None and not options.sets_clock():
-        raise UsageError(
-            "which clock? one of --at, --offset, --rate, --freeze, --clocks and --session",
-            "vdso attach --help shows how",
-        )
+    follow = False if given.no_follow else True if given.follow or given.strict else None
 
-    from vdso.clocks.session import Adjustment
+    from vdso.clocks.session import Adjustment, of_process
     from vdso.swap.join import join
+
+    if options.session is None and not options.sets_clock():
+        # One that is attached already may be followed from now on.
+        found = of_process(target) if follow else None
+        if found is None:
+            raise UsageError(
+                "which clock? one of --at, --offset, --rate, --freeze, --clocks and --session",
+                "vdso attach --help shows how",
+            )
+        options.session = found.name
 
     times = (options.at_ns, options.offset_ns, options.rate)
     joined = join(
@@ -91,14 +110,19 @@ def main(words: list[str]) -> int:
         else Adjustment(at_ns=options.at_ns, offset_ns=options.offset_ns, rate=options.rate),
         everything=options.everything,
         timeout_s=patience_s,
+        follow=follow,
+        raw_calls=given.strict,
     )
     done = joined.done
+    for line in joined.warnings:
+        sys.stderr.write(f"vdso: {line}\n")
     if given.json:
         from vdso.commands.output import plain, print_json
 
         print_json({**plain(done), "session": joined.session})
     else:
         where = f" to the session {joined.session}" if options.session is not None else ""
+        where += ", and follows it" if done.followed else ""
         stood = f"{done.stood_ns / 1e6:.1f} ms"
         sys.stdout.write(f"attached {done.name} (pid {done.pid}){where}; it stood still for {stood}\n")
     return 0

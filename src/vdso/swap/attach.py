@@ -4,6 +4,7 @@ Decides, and says why not; the mechanism is libexec/vdso-attach (c/core/attach.c
 sessions: it is given the descriptor of a clock page.
 """
 
+import errno
 import os
 import secrets
 import subprocess
@@ -23,12 +24,16 @@ from vdso.errors import (
     UnsupportedMachine,
     VdsoError,
 )
-from vdso.swap.run import COUNTING_IMAGE, IMAGE, PACKAGE
+from vdso.swap.run import COUNTING_IMAGE, FOLLOWER, IMAGE, PACKAGE
 
+FOLLOWED_LOST = 16  # VDSO_FOLLOWED_* of c/core/attach.h
+OPTIONAL = {_core.FILTER_READS: "--strict", _core.FILTER_ALL: "--clocks all"}
 HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
 NS_PER_S = 1_000_000_000
 CAP_SYS_PTRACE = 19
+CAP_SYS_TIME = 25
+FIRST_USER_NAMESPACE = "user:[4026531837]"  # PROC_USER_INIT_INO of include/linux/proc_ns.h
 PR_SET_PTRACER = 0x59616D61
 YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 
@@ -43,6 +48,17 @@ class Attached:
     tries: int
     stood_ns: int  # for how long the process stood still
     longest_ns: int  # and at the longest, of all tries
+    followed: bool = False  # a follower answers for it and swaps what it executes
+    no_new_privs: bool = False  # set for the filter's sake
+    lacking: tuple[str, ...] = ()  # options that the filter, which it has from before, knows nothing of
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a process is to be followed."""
+
+    filter: int  # _core.FILTER_*: what is notified
+    counter: bool  # the session's clock is a keeper's
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,9 @@ class _Report:
     state: int
     stood_ns: int
     longest_ns: int
+    followed: int  # VDSO_FOLLOWED_* of c/include/attachment.h
+    filter: int
+    no_new_privs: int
     what: str
 
 
@@ -80,29 +99,66 @@ def attach(
     counts_fd: int = -1,
     program: int = 0,
     timeout_s: float = TIMEOUT_S,
+    follow: Following | None = None,
 ) -> Attached:
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
     Its children by fork are on it too; it may be the own process. `flags`: VDSO_PROCESS_* of
     c/include/process.h. `counts_fd`, of a _core.Counts: it counts its clock calls there from now on, as
-    `program`. While the process cannot be stopped at once it is tried again for timeout_s. Raises
-    NoSuchProcess, NotAttachable, AlreadyAttached, ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    `program`. With `follow`, and not with that, a filter is put into it, for good, and a follower swaps what
+    it and its children execute from then on and answers what they ask of the clock. While the process cannot
+    be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable, AlreadyAttached,
+    ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
     image = IMAGE if counts_fd < 0 else COUNTING_IMAGE
     try:
         image_fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise HelperMissing(f"{image}: {error.strerror}") from None
+    words = ["attach", str(pid), "--clock", str(page_fd), "--image", str(image_fd), "--flags", str(flags)]
+    fds = [page_fd, image_fd]
+    way = -1
     try:
-        words = ["attach", str(pid), "--clock", str(page_fd), "--image", str(image_fd), "--flags", str(flags)]
-        fds = [page_fd, image_fd]
         if counts_fd >= 0:
             words += ["--counts", str(counts_fd), "--program", str(program)]
             fds.append(counts_fd)
+        if follow is not None:
+            way = _start_follower(pid, image_fd, page_fd, follow)
+            fds.append(way)
+            words += ["--follower", str(way), "--filter", str(follow.filter)]
+            words += ["--counter", str(int(follow.counter))]
         report = _run(words, timeout_s, tuple(fds))
     finally:
         os.close(image_fd)
-    return _read(pid, report, detach=False)
+        if way >= 0:
+            os.close(way)
+    done = _read(pid, report, detach=False, wanted=follow.filter if follow is not None else 0)
+    if report.followed == FOLLOWED_LOST:
+        raise SwapError(
+            f"the follower of process {pid} ({done.name}) has ended: what it executes fails with ENOSYS",
+            f"vdso detach {pid}, and attach it again with --follow",
+        )
+    return done
+
+
+def _start_follower(pid: int, image_fd: int, page_fd: int, follow: Following) -> int:
+    """Starts one that waits for the listener of a filter, and gives the other end of its way.
+
+    When all copies of that are closed and none has come, it ends.
+    """
+    import socket
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        words = ["vdso-follower", "--control", str(theirs.fileno()), "--image", str(image_fd)]
+        words += ["--clock", str(page_fd), "--filter", str(follow.filter), "--attached", str(pid)]
+        words += ["--counter"] if follow.counter else []
+        try:
+            _core.launch_apart(FOLLOWER, words, [theirs.fileno(), image_fd, page_fd])
+        except OSError as error:
+            ours.close()
+            raise HelperMissing(f"{FOLLOWER}: {error.strerror}") from None
+    return ours.detach()
 
 
 def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
@@ -137,12 +193,8 @@ def _run(words: list[str], timeout_s: float, fds: tuple[int, ...]) -> _Report:
     found = dict(word.split("=", 1) for word in said.decode().split())
     if helper.returncode != 0 or not found:
         raise SwapError(f"{HELPER} ended with status {helper.returncode}")
-    failed, other, threads, tries, state, stood_ns, longest_ns = (
-        int(found[key]) for key in ("error", "other", "threads", "tries", "state", "stood_ns", "longest_ns")
-    )
-    return _Report(
-        found["outcome"], failed, other, threads, tries, state, stood_ns, longest_ns, found["what"]
-    )
+    outcome, what = found.pop("outcome"), found.pop("what")
+    return _Report(outcome=outcome, what=what, **{key: int(value) for key, value in found.items()})
 
 
 def _let_trace(pid: int) -> None:
@@ -154,15 +206,25 @@ def _let_trace(pid: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(pid), 0, 0, 0)
 
 
-def _read(pid: int, report: _Report, *, detach: bool) -> Attached:
+def _read(pid: int, report: _Report, *, detach: bool, wanted: int = 0) -> Attached:
     if report.outcome != "done":
         raise _failure(pid, report, detach)
-    return Attached(pid, _name(pid), report.threads, report.tries, report.stood_ns, report.longest_ns)
+    return Attached(
+        pid=pid,
+        name=process_name(pid),
+        threads=report.threads,
+        tries=report.tries,
+        stood_ns=report.stood_ns,
+        longest_ns=report.longest_ns,
+        followed=report.followed != 0,
+        no_new_privs=report.no_new_privs != 0,
+        lacking=tuple(option for flag, option in OPTIONAL.items() if wanted & ~report.filter & flag),
+    )
 
 
 def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
     """The error that says it: one for each outcome."""
-    this = f"process {pid} ({_name(pid)})"
+    this = f"process {pid} ({process_name(pid)})"
     other = report.other
     reason = os.strerror(report.error)
     match report.outcome:
@@ -170,7 +232,7 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
             return _no_process(pid)
         case "a_thread":
             return NoSuchProcess(
-                f"{pid} is a thread of process {other} ({_name(other)})", f"name the process: {other}"
+                f"{pid} is a thread of process {other} ({process_name(other)})", f"name the process: {other}"
             )
         case "kernel_thread":
             return NotAttachable(f"{this} is a thread of the kernel", "it runs no program, and reads no vDSO")
@@ -178,7 +240,7 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
             return NotAttachable(f"{this} has ended, and waits for its parent to take its status", "")
         case "traced":
             return NotAttachable(
-                f"{this} is being traced, by {other} ({_name(other)})",
+                f"{this} is being traced, by {other} ({process_name(other)})",
                 "only one can: detach the debugger, or strace",
             )
         case "refused":
@@ -187,6 +249,11 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
             return SeccompRefused(
                 f"{this} has a seccomp filter, which might end it for the system calls that attaching takes",
                 "with CAP_SYS_ADMIN it is suspended meanwhile: run as root, outside of its container",
+            )
+        case "listener":
+            return SeccompRefused(
+                f"{this} has a seccomp filter with somebody else's listener, and there cannot be two",
+                "--no-follow attaches it, and leaves what it executes alone",
             )
         case "foreign":
             return _foreign(pid)
@@ -223,15 +290,34 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
             return _late(this, report)
         case "shared":
             return ProcessBusy(
-                f"{this} shares its address space with process {other} ({_name(other)})",
+                f"{this} shares its address space with process {other} ({process_name(other)})",
                 "both would be attached: try again when that one has ended",
             )
+        case "call_failed" if report.what in ("seccomp", "sendmsg", "ask"):
+            return _not_followed(this, report)
         case "call_failed":
             return SwapError(
                 f"{report.what} failed in {this}: {reason}",
                 "its seccomp filter, its security module or its memory limit refuses it",
             )
     return SwapError(f"{this} could not be {'detached' if detach else 'attached'}: {reason}")
+
+
+def _not_followed(this: str, report: _Report) -> VdsoError:
+    """A filter could not be put in: nothing has been changed."""
+    hint = "--no-follow attaches it, and leaves what it executes alone"
+    match errno.errorcode.get(report.error):
+        case "ESRCH":
+            why = "one of its threads has a seccomp filter of its own"
+        case "EINVAL":
+            why = "that takes Linux 5.7"
+        case "ENOSPC":
+            why = "its follower has as many sessions as it can"
+        case "EOPNOTSUPP":
+            why = "it is counted by a `vdso stat`, on the host's clock"
+        case _:
+            why = f"{report.what}: {os.strerror(report.error)}"
+    return SeccompRefused(f"{this} cannot be followed: {why}", hint)
 
 
 def _no_process(pid: int) -> VdsoError:
@@ -248,7 +334,7 @@ def _no_process(pid: int) -> VdsoError:
 
 def _foreign(pid: int) -> VdsoError:
     """A vDSO that is not this kernel's for 64-bit programs."""
-    this = f"process {pid} ({_name(pid)})"
+    this = f"process {pid} ({process_name(pid)})"
     try:
         with open(f"/proc/{pid}/exe", "rb") as stream:
             bits = stream.read(5)[4:]
@@ -277,7 +363,7 @@ def _late(this: str, report: _Report) -> VdsoError:
 
 def _refused(pid: int, report: _Report) -> VdsoError:
     """Why ptrace was refused: what is true of this process first, then of this machine."""
-    this = f"process {pid} ({_name(pid)})"
+    this = f"process {pid} ({process_name(pid)})"
     scope = _yama_scope()
     if scope >= 3:
         return PtraceRefused("Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is 3)", "")
@@ -346,6 +432,22 @@ def _user(number: int) -> str:
         return str(number)
 
 
+def may_set_host_clock(pid: int) -> bool:
+    """Whether any of its threads has CAP_SYS_TIME where the kernel asks for it, in the first namespace."""
+    if _namespace(pid, "user") not in ("", FIRST_USER_NAMESPACE):
+        return False
+    try:
+        threads = [int(word) for word in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return False
+    return any(
+        int(word, 16) >> CAP_SYS_TIME & 1
+        for tid in threads
+        for kind in ("CapPrm:", "CapEff:")
+        for word in _status(tid, kind)
+    )
+
+
 def has_capability(number: int) -> bool:
     """Whether this process has that capability in effect (capabilities(7))."""
     return any(int(word, 16) >> number & 1 for word in _status(os.getpid(), "CapEff:"))
@@ -358,7 +460,7 @@ def _namespace(pid: int, kind: str) -> str:
         return ""
 
 
-def _name(pid: int) -> str:
+def process_name(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
             return stream.read().rstrip("\n")

@@ -78,7 +78,7 @@ def run(
     keep_low_descriptors()
     counting = counts_fd >= 0
     if raw_calls and not counting:
-        _check_raw_calls()
+        check_raw_calls()
     counter = clock == "tsc"
     if counter and at_ns is not None:
         # By the system call: this process may itself run on a session whose REALTIME is moved.
@@ -177,8 +177,11 @@ def run(
     _become(command, strict)
 
 
-def _check_raw_calls() -> None:
-    """Where the kernel's own vDSO makes system calls, they cannot be told from a program's."""
+def check_raw_calls() -> None:
+    """Where the kernel's own vDSO makes system calls, they cannot be told from a program's.
+
+    Raises SeccompRefused.
+    """
     for call, clock_id, _, caller, _ in _core.observe_calls():
         if call == "clock_gettime" and clock_id == CLOCK_REALTIME and caller == _core.CALLER_VDSO:
             raise SeccompRefused(

@@ -28,6 +28,9 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
             "state": 0,
             "stood_ns": 7,
             "longest_ns": 9,
+            "followed": 0,
+            "filter": 0,
+            "no_new_privs": 0,
         }
         line = " ".join(f"{key}={value}" for key, value in ({"what": ""} | values | more).items())
         program = tmp_path / "program"
@@ -99,6 +102,31 @@ def test_done(say: Say, other: int, page: "_core.ClockPage") -> None:
             errors.SwapError,
             r"mmap failed in .*: Cannot allocate memory",
         ),
+        ("listener", {"error": 16}, errors.SeccompRefused, r".* with somebody else's listener, .*"),
+        (
+            "call_failed",
+            {"error": 3, "what": "seccomp"},
+            errors.SeccompRefused,
+            r".* cannot be followed: one of its threads has a seccomp filter of its own",
+        ),
+        (
+            "call_failed",
+            {"error": 22, "what": "seccomp"},
+            errors.SeccompRefused,
+            r".* cannot be followed: that takes Linux 5.7",
+        ),
+        (
+            "call_failed",
+            {"error": 28, "what": "ask"},
+            errors.SeccompRefused,
+            r".* cannot be followed: its follower has as many sessions as it can",
+        ),
+        (
+            "call_failed",
+            {"error": 1, "what": "seccomp"},
+            errors.SeccompRefused,
+            r".* cannot be followed: seccomp: Operation not permitted",
+        ),
         ("failed", {"error": 5}, errors.SwapError, r".* could not be attached: Input/output error"),
     ],
 )
@@ -116,6 +144,30 @@ def test_an_outcome(
     assert type(error) is kind
     assert re.fullmatch(pattern, error.message), error.message
     assert "\n" not in error.message + error.hint
+
+
+def follow(other: int, page: "_core.ClockPage") -> attach.Attached:
+    following = attach.Following(_core.FILTER_EXEC | _core.FILTER_READS | _core.FILTER_ALL, False)
+    return attach.attach(other, page.reader_fd, follow=following)
+
+
+def test_what_a_filter_from_before_lacks(say: Say, other: int, page: "_core.ClockPage") -> None:
+    every = _core.FILTER_EXEC | _core.FILTER_READS | _core.FILTER_ALL
+    for filter_flags, lacking in (
+        (every, ()),
+        (_core.FILTER_EXEC, ("--strict", "--clocks all")),
+        (_core.FILTER_EXEC | _core.FILTER_READS, ("--clocks all",)),
+    ):
+        say("done", followed=2, filter=filter_flags)
+        done = follow(other, page)
+        assert (done.followed, done.lacking) == (True, lacking)
+
+
+def test_a_follower_that_has_ended(say: Say, other: int, page: "_core.ClockPage") -> None:
+    say("done", followed=16)
+    with pytest.raises(errors.SwapError) as caught:
+        follow(other, page)
+    assert re.fullmatch(r"the follower of process \d+ \(sleep\) has ended: .*", caught.value.message)
 
 
 def test_not_attached(say: Say, other: int) -> None:
