@@ -205,8 +205,14 @@ static PyObject *counts_followed(PyObject *object, void *Py_UNUSED(closure))
 	return PyBool_FromLong(((struct counts *)object)->there->followed);
 }
 
+static PyObject *counts_began_ns(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyLong_FromUnsignedLongLong(((struct counts *)object)->there->began_ns);
+}
+
 static PyGetSetDef counts_getset[] = {
 	{"fd", counts_fd, NULL, "The memfd's descriptor, which stays the object's.", NULL},
+	{"began_ns", counts_began_ns, NULL, "When the first program was given a cell, by CLOCK_MONOTONIC; 0: none was.", NULL},
 	{"full", counts_full, NULL, "All cells have been handed out.", NULL},
 	{"followed", counts_followed, NULL, "A follower has a filter by which it sees execs, and what else was asked for.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CELLS VDSO_COUNT_CELLS
@@ -100,7 +101,10 @@ uint32_t vdso_counts_program(struct vdso_counts *counts, pid_t pid, const char *
 	uint32_t index = take(counts);
 	struct vdso_count_cell *cell = &counts->cell[index];
 	size_t length = strnlen(name, sizeof(cell->name));
+	struct timespec now;
 
+	if (counts->began_ns == 0 && clock_gettime(CLOCK_MONOTONIC, &now) == 0)
+		counts->began_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	if (index == 0)
 		return 0;
 	cell->pid = pid;

@@ -109,7 +109,8 @@ struct vdso_counts {
 	uint64_t magic;
 	uint32_t how;  /* VDSO_COUNT_* for every program */
 	uint32_t followed; /* what is exec'd counts too, and system calls past the vDSO are seen, if that was asked for */
-	uint64_t pad1[6];
+	uint64_t began_ns; /* by CLOCK_MONOTONIC: the first program that was given a cell; 0: none was */
+	uint64_t pad1[5];
 	uint32_t next; /* cells handed out, and those that were wanted beyond the last */
 	uint32_t pad2;
 	uint64_t pad3[7];

@@ -326,6 +326,9 @@ class Counts:
     def fd(self) -> int:
         """The memfd's descriptor, which stays the object's."""
     @property
+    def began_ns(self) -> int:
+        """When the first program was given a cell, by CLOCK_MONOTONIC; 0: none was."""
+    @property
     def full(self) -> bool:
         """All cells have been handed out."""
     @property

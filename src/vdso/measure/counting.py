@@ -164,6 +164,10 @@ class Counting(ABC):
                 return False
         return True
 
+    @property
+    def _since_s(self) -> float:
+        return self._began_s
+
     def _end(self) -> None:
         if not self.ended:
             self.ended, self._ended_s = True, time.monotonic()
@@ -171,7 +175,7 @@ class Counting(ABC):
     def read(self) -> Counts:
         """What was counted until now."""
         cells = self._there.cells()
-        seconds = (self._ended_s if self.ended else time.monotonic()) - self._began_s
+        seconds = (self._ended_s if self.ended else time.monotonic()) - self._since_s
         kinds = {_core.CELL_RAW: Kind.RAW}
         names = {program: name for kind, _, _, program, name, _ in cells if kind == _core.CELL_PROGRAM}
         threads = []
@@ -218,6 +222,11 @@ class OfCommand(Counting):
         """Once it has begun: whether what it execs is counted, and its raw calls, if that was asked for."""
         return self._there.followed
 
+    @property
+    def _since_s(self) -> float:
+        """From its exec on, whenever it was that we saw that."""
+        return self._there.began_ns / 1e9 or self._began_s
+
     def start(self) -> None:
         """Starts the command. Raises as vdso.swap.run.run()."""
         self._began_s = time.monotonic()
@@ -228,7 +237,6 @@ class OfCommand(Counting):
         self._pidfd = os.pidfd_open(self.pid)
         if select.select([self._started.said_fd], [], [], START_PATIENCE_S)[0]:
             self._listen()
-            self._began_s = time.monotonic()
 
     def _listen(self) -> None:
         """Whether the command was started. Raises what kept it."""
