@@ -402,8 +402,6 @@ uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
 
 bool vdso_sessions_let_set(struct vdso_follower *f, pid_t tid)
 {
-	bool used[VDSO_FOLLOWER_SESSIONS];
-
 	for (pid_t at = tid; at > 1; at = vdso_procfs_parent(at)) {
 		const struct vdso_membership *m = vdso_standing_look(f, at);
 
@@ -412,11 +410,8 @@ bool vdso_sessions_let_set(struct vdso_follower *f, pid_t tid)
 		if (m->kind != VDSO_MEMBER_NOT)
 			return true;
 	}
-	find_used(f, used);
-	for (uint32_t i = 0; i < f->shared->sessions; i++)
-		if (used[i])
-			return false;
-	return true;
+	/* That nothing of ours is left in it says nothing: it may have exec'd from a session what cannot be swapped. */
+	return false;
 }
 
 bool vdso_sessions_runs_on(struct vdso_follower *f, pid_t tid, uint32_t *ret)

@@ -11,8 +11,8 @@
 uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
 
 /*
- * Whether a task on no session may set the host's clock: it, or whoever has started it, has been detached, or nobody is on a
- * session any more. Else it is a program that could not be given a session's clock.
+ * Whether a task on no session may set the host's clock: only if it, or whoever has started it, shows that it has been detached.
+ * Else it may be a program that could not be given a session's clock.
  */
 bool vdso_sessions_let_set(struct vdso_follower *follower, pid_t tid);
 

@@ -3,6 +3,7 @@
 Whatever might set the host's clock is tried without CAP_SYS_TIME first, as in test_setting.py.
 """
 
+import errno
 import json
 import re
 import select
@@ -323,6 +324,14 @@ def test_it_sets_the_session_s_clock(gated: Gated, follow: Said, shell: Shell, n
     assert abs(int(shell.ask("date +%s")) - 1500003000) < 20, "all on the session see it"
     said = shell.ask("date -u -s 2001-09-09T01:46:40Z >/dev/null && date +%s")
     assert abs(int(said) - 10**9) < 20
+
+
+@pytest.mark.usefixtures("host_stays")
+def test_what_cannot_be_swapped_sets_nothing(follow: Said, shell: Shell, programs: Programs) -> None:
+    """The last on its session executes a 32-bit program: the kernel, which would say EINVAL, is not asked."""
+    follow(shell.process)
+    tell(shell.process, f"exec {programs.i386('set32')}")
+    assert shell.process.wait(timeout=30) == errno.EPERM * 16 + errno.EPERM
 
 
 @pytest.mark.usefixtures("as_root", "host_stays")
