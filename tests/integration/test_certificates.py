@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import sys
@@ -109,7 +110,9 @@ def test_attached(start: Start, vdso: str, port: int, certificate: Path) -> None
     steps += [["time", session, "--at", when] for when in (WITHIN, BEFORE)]
     for words in steps:
         done = finish([vdso, *words])
-        assert (done.returncode, done.stderr) == (0, "")
+        # Root may set the host's clock, which attaching says.
+        said = re.sub(r"vdso: .*(may set the host's clock|is not followed).*\n", "", done.stderr)
+        assert (done.returncode, said) == (0, "")
         process.stdin.write("\n")
         process.stdin.flush()
         assert SAID[words[words.index("--at") + 1]] in read_until(process.stdout.fileno(), r"\n")

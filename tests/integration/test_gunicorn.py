@@ -1,6 +1,7 @@
 """gunicorn, whose workers are forked from a master that travels, is attached, or runs on a session."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -107,7 +108,9 @@ def say(vdso: str) -> Callable[..., "subprocess.CompletedProcess[str]"]:
 
     def run(*words: object) -> "subprocess.CompletedProcess[str]":
         done = finish([vdso, *map(str, words)])
-        assert (done.returncode, done.stderr) == (0, "")
+        # Root may set the host's clock, which attaching says.
+        said = re.sub(r"vdso: .*(may set the host's clock|is not followed).*\n", "", done.stderr)
+        assert (done.returncode, said) == (0, "")
         return done
 
     return run

@@ -221,7 +221,9 @@ def test_a_server_that_is_attached(server: int, connect: Callable[..., Any], vds
 
     def attach(verb: str, *words: object) -> None:
         done = finish([vdso, verb, *map(str, words), "--timeout", "20"])
-        assert (done.returncode, done.stderr) == (0, "")
+        # Root may set the host's clock, which attaching says.
+        said = re.sub(r"vdso: .*(may set the host's clock|is not followed).*\n", "", done.stderr)
+        assert (done.returncode, said) == (0, "")
 
     session = f"postgres-attached-{os.getpid()}"
     attach("attach", server, "--session", session, "--at", NEW_YEAR.isoformat(), "--freeze")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -82,7 +83,9 @@ def test_no_jump_and_the_rate_as_asked(
 
     def say(*words: str) -> None:
         done = finish([privileged.vdso, *words])
-        assert (done.returncode, done.stderr) == (0, "")
+        # Root may set the host's clock, which attaching says.
+        said = re.sub(r"vdso: .*(may set the host's clock|is not followed).*\n", "", done.stderr)
+        assert (done.returncode, said) == (0, "")
 
     if attached:
         process = start(command)
