@@ -287,6 +287,9 @@ int vdso_observe(struct vdso_observed ret[VDSO_OBSERVED_MAX])
 
 	if (error != 0)
 		return error;
+	/* Mapped, and the C library does not know: none of its calls can be by it. */
+	if (getauxval(AT_SYSINFO_EHDR) == 0)
+		memset(&area, 0, sizeof(area));
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (report == MAP_FAILED)
 		return -errno;
