@@ -298,6 +298,8 @@ def test_no_work_without_execs(tree: tuple[Tree, Callable[[str], str]]) -> None:
     run, ask = tree
     helpers = [run.wait_for(name) for name in HELPERS]
     assert ask("date +%Y") == MOVED
+    # What the last exec gave them to do may not be over yet.
+    until(lambda: [state_and_ticks(pid)[0] for pid in helpers] == ["S", "S"], "the helpers do not sleep")
     before = [state_and_ticks(pid) for pid in helpers]
     run_for = time.monotonic() + 1.0
     while time.monotonic() < run_for:
