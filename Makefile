@@ -88,7 +88,7 @@ soak: build tools programs-c
 	$(BIN)/python -W error -m pytest -m soak
 
 demo: build
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo
 
 # One by one: what has no wheel for this interpreter is left out, and the benchmark says so.
 $(VENV)/peers: pyproject.toml | $(VENV)/made

@@ -1,19 +1,12 @@
-"""The product on this machine, in some seconds: `make demo`.
-
-First the kernel's vDSO and ours, read and timed in this process; then unmodified programs, plain and on a
-clock of ours, side by side. Needs no privilege. Every figure is measured now.
-"""
+"""The kernel's vDSO and ours, read and timed in this process."""
 
 import os
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from vdso import _core
@@ -25,21 +18,6 @@ OFFSET = "+1000d"
 OFFSET_S = 1000 * 86400
 ROUNDS = 60
 READS = 5000
-
-PROGRAM = r"""
-#include <stdio.h>
-#include <time.h>
-
-int main(void)
-{
-	time_t now = time(NULL);
-
-	fputs(ctime(&now), stdout);
-	return 0;
-}
-"""
-
-PYTHON = "import datetime; print(datetime.datetime.now().strftime('%a %b %e %H:%M:%S %Y'))"
 
 
 def where_the_vdso_is() -> None:
@@ -120,64 +98,6 @@ def what_a_read_costs() -> None:
     print()
 
 
-def first_line(command: Sequence[str], warnings: list[str]) -> str:
-    """What the command says; what vdso has to say about it goes to `warnings`."""
-    env = {**os.environ, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=env)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"not possible here: {error}"
-    warnings += [line for line in done.stderr.splitlines() if line.startswith("vdso: ")]
-    said = done.stdout.splitlines()
-    return said[0] if said else f"not possible here (exit status {done.returncode})"
-
-
-def compile_static(directory: Path) -> tuple[str, str] | None:
-    """(what it is, path)."""
-    compiler = os.environ.get("CC", "cc")
-    if shutil.which(compiler) is None:
-        return None
-    source = directory / "now.c"
-    source.write_text(PROGRAM)
-    for what, flags in (("a static C program", ["-static"]), ("a C program (no static libc here)", [])):
-        out = directory / "now"
-        done = subprocess.run(
-            [compiler, "-O2", *flags, "-o", str(out), str(source)], capture_output=True, timeout=60
-        )
-        if done.returncode == 0:
-            return what, str(out)
-    return None
-
-
-def programs_on_our_clock(directory: Path) -> None:
-    programs: list[tuple[str, list[str]]] = [
-        ("date", ["date", "+%a %b %e %H:%M:%S %Y"]),
-        ("python3 -c ...", [shutil.which("python3") or sys.executable, "-c", PYTHON]),
-    ]
-    compiled = compile_static(directory)
-    if compiled is not None:
-        programs.append((compiled[0], [compiled[1]]))
-    print(f"Unmodified programs: plain, and under vdso run --offset {OFFSET}")
-    lines = [("", "plain", f"--offset {OFFSET}")]
-    warnings: list[str] = []
-    lines += [
-        (
-            name,
-            first_line(command, warnings),
-            first_line([VDSO, "run", "--offset", OFFSET, "--", *command], warnings),
-        )
-        for name, command in programs
-    ]
-    widths = [max(len(line[i]) for line in lines) for i in range(3)]
-    for line in lines:
-        print("  " + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    for warning in dict.fromkeys(warnings):
-        print(f"  {warning}")
-    if compiled is None:
-        print("  no C compiler here: the static binary is left out (Debian: gcc libc6-dev)")
-    print()
-
-
 def what_a_run_costs() -> None:
     plain: list[float] = []
     ours: list[float] = []
@@ -189,20 +109,3 @@ def what_a_run_costs() -> None:
             spent.append((time.monotonic_ns() - start) / 1e6)
     before, after = statistics.median(plain), statistics.median(ours)
     print(f"Starting true takes {before:.1f} ms, under vdso run {after:.1f} ms.")
-
-
-def main() -> int:
-    print(f"Linux {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs\n")
-    where_the_vdso_is()
-    what_a_read_costs()
-    with tempfile.TemporaryDirectory(prefix="vdso-demo-") as directory:
-        programs_on_our_clock(Path(directory))
-    try:
-        what_a_run_costs()
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"Under vdso run nothing can be started here: {error}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
