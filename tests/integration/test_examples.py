@@ -160,3 +160,18 @@ def test_numpy_arrays(runtime: dict[str, str], start: Start, monkeypatch: pytest
     publisher.wait(TIMEOUT_S)
     done = finish([sys.executable, EXAMPLES / "arrays" / "read.py"], env=runtime)
     assert done.stdout.endswith("nobody publishes\n")
+
+
+def test_the_demo(runtime: dict[str, str]) -> None:
+    """Each of its parts says something, and nothing was impossible."""
+    done = finish([sys.executable, str(EXAMPLES / "demo")], env=runtime | {"TZ": "UTC0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {part.splitlines()[0]: part for part in done.stdout.split("\n\n")}
+    lines = {line[:38].strip(): line[38:].strip() for line in done.stdout.splitlines()}
+    assert "not possible here" not in done.stdout
+    assert lines["vdso time PID --at 2038... --freeze"].endswith("Jan 19 03:14:07 2038")
+    assert lines["datetime.now()"].startswith("2030-01-01 12:00:0")
+    assert lines["SQLite's datetime('now'), in C"].startswith("2030-01-01 12:00:0")
+    assert lines["read there"] == "bid 99.5, venue XPAR"
+    counted = next(part for heading, part in said.items() if heading.startswith("The clock calls"))
+    assert " 1,000 " in counted
