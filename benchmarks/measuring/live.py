@@ -130,4 +130,4 @@ def only_flat_out(figures: Figures) -> None:
         ("vdso", "flat"),
         ("c", "versions"),
     ]:
-        figures[key] = [value for value, rate in zip(figures[key], rates, strict=True) if rate > 0.9 * usual]
+        figures[key] = [value for value, rate in zip(figures[key], rates, strict=True) if rate >= 0.9 * usual]

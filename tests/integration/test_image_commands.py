@@ -12,7 +12,7 @@ from pathlib import Path
 import elves
 import kernels
 import pytest
-from harness import Start, Terminal, finish, lacking, read_until, want
+from harness import Start, Terminal, finish, lacking, read_until, until, want
 
 from vdso.kernel import Image, auxv, maps
 from vdso.kernel import source as sources
@@ -203,6 +203,11 @@ def test_a_core_of_the_kernels(vdso: str, dumped: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == dumped.read_bytes()
 
 
+def executes(pid: int, program: str | Path) -> bool:
+    """Whether its exec is over: its vector is another then, and for a moment before that empty."""
+    return os.path.samefile(f"/proc/{pid}/exe", program) and auxv.AT_PAGESZ in auxv.read(pid)
+
+
 def test_a_32_bit_process(vdso: str, start: Start, open_directory: Path, tmp_path: Path) -> None:
     """Its vector has 4-byte words, and its image is i386's."""
     source = tmp_path / "waits.c"
@@ -226,9 +231,7 @@ def test_a_32_bit_process(vdso: str, start: Start, open_directory: Path, tmp_pat
     if done.returncode != 0:
         lacking(f"no 32-bit programs can be built here (Debian: gcc-multilib): {done.stderr[:200]}")
     child = start([program])
-    # Until its exec is over: its vector is another then.
-    while not os.path.samefile(f"/proc/{child.pid}/exe", program):
-        pass
+    until(lambda: executes(child.pid, program))
     vector = auxv.read(child.pid)
     assert vector[auxv.AT_PAGESZ] == 4096
     area = maps.area(child.pid)
@@ -528,8 +531,7 @@ def test_disasm_of_a_process_that_has_gone_on(
         return found
 
     monkeypatch.setattr(sources, "read", read)
-    while not os.path.samefile(f"/proc/{child.pid}/exe", shutil.which("sleep") or ""):
-        pass
+    until(lambda: executes(child.pid, shutil.which("sleep") or ""))
     assert disasm.main([str(child.pid), "__vdso_time"]) == 0
     assert "<[vvar" in capsys.readouterr().out
 
