@@ -19,6 +19,8 @@
 #define NEAR 4096u           /* of a goroutine's stack pointer, where its frame pointer leads */
 #define FAR 65536u           /* of this stack, where another one's frame pointer does */
 
+#define SALT_SHIFT 32u /* of a count's address: no two counts come to the same numbers within so many bits of calls */
+
 enum { FUTEX_WAIT_PRIVATE = 128, E_FAULT = 14 };
 
 #define LOAD(word) __atomic_load_n(&(word), __ATOMIC_RELAXED)
@@ -210,7 +212,7 @@ static void fill(const struct vdso_count_frame *frame, struct vdso_count_sample 
 	sample->frame_size = is_elsewhere(frame, rsp) ? copy(frame->rbp, VDSO_SAMPLE_FRAME, sample->frame) : 0;
 }
 
-static void take_sample(const struct vdso_count_frame *frame, const struct vdso_count_cell *cell, uint32_t slot)
+static void take_sample(const struct vdso_count_frame *frame, const struct vdso_count_cell *cell, uint32_t slot, uint64_t weight)
 {
 	uint64_t number = __atomic_fetch_add(&counts()->samples, 1, __ATOMIC_RELAXED) + 1;
 	struct vdso_count_sample *sample = &counts()->sample[number % VDSO_COUNT_SAMPLES];
@@ -224,7 +226,7 @@ static void take_sample(const struct vdso_count_frame *frame, const struct vdso_
 	sample->tid = cell->tid;
 	sample->program = vdso_process.program;
 	sample->slot = slot;
-	sample->weight = LOAD(counts()->weight);
+	sample->weight = weight;
 	fill(frame, sample);
 	__atomic_store_n(&sample->number, number, __ATOMIC_RELEASE); /* pairs with the acquire in vdso_counts_sample() */
 }
@@ -244,6 +246,6 @@ void vdso_count(const struct vdso_count_frame *frame, uint32_t slot, struct vdso
 		cell = &counts()->cell[vdso_process.program];
 		before = __atomic_fetch_add(&cell->calls[slot], 1, __ATOMIC_RELAXED);
 	}
-	if (before * VDSO_COUNT_STEP < LOAD(counts()->threshold))
-		take_sample(frame, cell, slot);
+	if (vdso_count_is_sampled(before, (uint64_t)&cell->calls[slot] << SALT_SHIFT, LOAD(counts()->threshold)))
+		take_sample(frame, cell, slot, before == 0 ? 1 : LOAD(counts()->weight));
 }

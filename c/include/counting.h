@@ -20,7 +20,7 @@
 #define VDSO_COUNT_SAMPLES 4096
 #define VDSO_COUNT_PRIVATE_BYTES 4096
 
-/* 2^64 by the golden ratio: multiples of it spread evenly, whatever the pattern of what is multiplied. */
+/* 2^64 by the golden ratio: what it multiplies is spread over all bits above. */
 #define VDSO_COUNT_STEP 0x9e3779b97f4a7c15
 
 /* Which count of a cell: a clock's id for clock_gettime, and these. */
@@ -55,6 +55,7 @@
 
 #ifndef __ASSEMBLER__
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -114,11 +115,11 @@ struct vdso_counts {
 	uint32_t next; /* cells handed out, and those that were wanted beyond the last */
 	uint32_t pad2;
 	uint64_t pad3[7];
-	/* A call is sampled when its number times VDSO_COUNT_STEP is less, modulo 2^64; 0: none is. Alone in its line. */
+	/* Of vdso_count_is_sampled(): 2^64 by the weight; 0: no call is sampled. Alone in its line. */
 	uint64_t threshold;
 	uint64_t pad4[7];
 	uint64_t samples; /* begun */
-	uint64_t weight;  /* what each stands for: 2^64 by the threshold */
+	uint64_t weight;  /* what each stands for, but a cell's first call, which stands for itself */
 	uint64_t pad5[6];
 	struct vdso_count_cell cell[VDSO_COUNT_CELLS];
 	struct vdso_count_sample sample[VDSO_COUNT_SAMPLES];
@@ -150,6 +151,20 @@ struct vdso_count_private {
  * runtime's own. */
 #define VDSO_COUNT_HOME(pointer, bits) \
 	((uint32_t)(pointer) * (uint32_t)VDSO_COUNT_SPREADING >> (VDSO_COUNT_SHIFT - (bits)) >> VDSO_COUNT_CELL_SHIFT)
+
+/*
+ * Whether a call is sampled, by how many its cell has counted before: the first, and of the others as many as the threshold is of
+ * 2^64, at random. A program calls from places in a fixed order, for ever: numbers that had any pattern of their own, and be it
+ * that of the multiples of the golden ratio, would prefer some of them. Nor may the threads of a program, who do the same,
+ * be sampled at the same calls: `salt` is the cell's.
+ */
+static inline bool vdso_count_is_sampled(uint64_t before, uint64_t salt, uint64_t threshold)
+{
+	uint64_t mixed = (before + salt) * VDSO_COUNT_STEP;
+
+	mixed = (mixed ^ mixed >> 32) * VDSO_COUNT_STEP;
+	return threshold != 0 && (before == 0 || mixed < threshold);
+}
 
 _Static_assert(sizeof(struct vdso_count_cell) == 1u << VDSO_COUNT_CELL_SHIFT && offsetof(struct vdso_count_cell, key) == VDSO_COUNT_KEY &&
 		       offsetof(struct vdso_count_cell, check) == VDSO_COUNT_CHECK &&

@@ -645,11 +645,13 @@ def test_each_caller_by_its_name(library: str, here: Stats, programs: Programs) 
     path = programs.c("sites") if library == "glibc" else programs.musl("sites", static=True)
     found = here.found("--sites", "-d", "0.3", path, status=128 + signal.SIGTERM)
     who, exactly = callers(found), calls(found)
+    samples = {one["caller"]["function"]: one["samples"] for one in found["callers"]}
     for function, called in OF_SITES.items():
         # musl asks for the time of day, and for seconds, by clock_gettime.
         name = called if "musl" not in library or " " in called else "clock_gettime REALTIME"
         sharing = sum(name in by for by in who.values())
-        assert who[function] == {name: pytest.approx(exactly[name] / sharing, rel=0.3)}
+        near = max(0.3, 6 / samples[function] ** 0.5)  # few, where nobody came to look
+        assert who[function] == {name: pytest.approx(exactly[name] / sharing, rel=near)}
     assert set(who["with_much_to_keep"]) == {
         "clock_gettime MONOTONIC_COARSE",
         "clock_gettime REALTIME_COARSE",

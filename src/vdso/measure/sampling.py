@@ -5,9 +5,10 @@ here.
 """
 
 import contextlib
+import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vdso import _core
 from vdso.errors import SourceError
@@ -22,6 +23,7 @@ ONE_IN = 64
 ONE_IN_MAX = 1 << 20
 A_SECOND = 2000  # samples are enough
 KEPT = 20_000
+AVERAGED_S = 0.1  # how long programs' rate of calls is averaged over
 FIRST_S, EVERY_S = 0.002, 0.02  # between looks: programs may end at once
 
 
@@ -43,6 +45,7 @@ class Sampling:
         self._spaces: dict[tuple[int, int], Space] = {}
         self._kept: dict[tuple[int, int], list[Sample]] = {}
         self._seen = 0
+        self._calls_per_s = 0.0
         self._looked_s = time.monotonic()
         self._one_in = ONE_IN
         self._began_s = self._looked_s
@@ -54,13 +57,17 @@ class Sampling:
 
     def take(self) -> None:
         """Takes those that have come since the last time."""
-        before = self._seen
-        self._drain()
-        self._adapt(self._seen - before)
+        self._adapt(self._drain())
 
-    def _drain(self) -> None:
-        found, self._seen = self._counts.samples(self._seen)
+    def _drain(self) -> float:
+        """How many calls those stand for that are new."""
+        before = self._seen
+        found, self._seen = self._counts.samples(before)
+        # Those that others have been written over were of the same moment: what is there stands for them.
+        stands_for = max(1.0, (self._seen - before) / max(len(found), 1))
+        calls = 0.0
         for pid, tid, program, slot, _, weight, registers, stack, frame in found:
+            calls += weight * stands_for
             call = CALLS.get(slot)
             if call is None:
                 continue
@@ -73,42 +80,29 @@ class Sampling:
                 tid,
                 call.function,
                 call.clock_id,
-                weight,
+                round(weight * stands_for),
                 dict(zip(REGISTERS, registers, strict=True)),
                 stack,
                 frame,
             )
             self._kept.setdefault(key, []).append(sample)
         if sum(map(len, self._kept.values())) > KEPT:
-            self._thin()
+            self._kept = {key: halved(samples) for key, samples in self._kept.items()}
+        return calls
 
     def _keep(self, key: tuple[int, int], called_from: int, space: Space) -> None:
         """What a program has mapped; it may have made room for another one since the call."""
         if space.at(called_from) is not None:
             self._spaces[key] = space
 
-    def _thin(self) -> None:
-        """Every second one goes, and the others stand for both."""
-        for key, samples in self._kept.items():
-            self._kept[key] = [
-                Sample(
-                    one.pid,
-                    one.tid,
-                    one.function,
-                    one.clock,
-                    one.weight * 2,
-                    one.registers,
-                    one.stack,
-                    one.frame,
-                )
-                for one in samples[::2]
-            ]
-
-    def _adapt(self, new: int) -> None:
-        """To what programs call: samples cost them time, and us."""
+    def _adapt(self, calls: float) -> None:
+        """To what programs call: samples cost them time, and us. By calls and not by samples, which may have
+        been taken at another rate; and by their average, since a look may find none, or come late."""
         now_s = time.monotonic()
-        per_s = new / max(now_s - self._looked_s, 1e-3)
+        passed_s = max(now_s - self._looked_s, 1e-3)
         self._looked_s = now_s
+        self._calls_per_s += min(1.0, passed_s / AVERAGED_S) * (calls / passed_s - self._calls_per_s)
+        per_s = self._calls_per_s / self._one_in
         one_in = self._one_in
         while per_s > 2 * A_SECOND and one_in < ONE_IN_MAX:
             one_in, per_s = one_in * 2, per_s / 2
@@ -161,3 +155,9 @@ class Sampling:
             )
             for site in found
         ]
+
+
+def halved(samples: list[Sample]) -> list[Sample]:
+    """One of each two, at random, standing for both: they may be of places that take turns."""
+    chosen = (at + random.getrandbits(1) for at in range(0, len(samples), 2))
+    return [replace(samples[at], weight=samples[at].weight * 2) for at in chosen if at < len(samples)]

@@ -7,7 +7,8 @@ import pytest
 from vdso import _core
 from vdso.measure import sampling
 from vdso.measure.calls import CALLS
-from vdso.measure.sampling import ONE_IN, Sampling
+from vdso.measure.sample import Sample
+from vdso.measure.sampling import ONE_IN, Sampling, halved
 from vdso.measure.sites import Site
 
 MONOTONIC, REALTIME = CALLS[1], CALLS[0]
@@ -71,6 +72,40 @@ def test_of_too_many_every_second_stays_and_stands_for_both(
     assert KEPT // 2 <= found.samples <= KEPT
     assert found.unseen == found.samples, "of a program that nobody has seen"
     assert fed.one_in[-1] == 0
+
+
+def test_the_rate_follows_the_calls_however_looks_fall(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program calls evenly; whoever looks is late or early, and finds samples of the rate before."""
+    now_s, per_s, owed, one_in = 0.0, 20e6, 0.0, [ONE_IN]
+    monkeypatch.setattr(sampling.time, "monotonic", lambda: now_s)
+    taking = Sampling(cast(_core.Counts, fed))
+    for look in range(200):
+        passed_s = (0.002, 0.001, 0.05, 0.002, 0.004)[look % 5]
+        now_s += passed_s
+        owed += passed_s * per_s / one_in[-1]
+        fed.feed(int(owed), weight=one_in[-1])
+        owed -= int(owed)
+        one_in.append(fed.one_in[-1])
+        taking.take()
+    steady = one_in[20:]
+    assert max(steady) <= 4 * min(steady)
+    assert per_s / max(steady) > sampling.A_SECOND / 4
+
+
+def test_what_was_written_over_is_stood_for(fed: Fed, taking: Sampling) -> None:
+    fed.feed(4000)
+    fed.last += 1_000_000
+    taking.take()
+    assert fed.one_in[-1] * sampling.A_SECOND >= 1_000_000 * ONE_IN / 2
+
+
+def test_those_that_stay_are_of_no_pattern() -> None:
+    """Two places take turns: of each some stay."""
+    found = [Sample(1, 1, "clock_gettime", at % 2, ONE_IN, {}, b"") for at in range(KEPT)]
+    stay = [one.clock for one in halved(found)]
+    assert len(stay) == KEPT // 2
+    assert min(stay.count(0), stay.count(1)) > KEPT // 8
+    assert {one.weight for one in halved(found)} == {2 * ONE_IN}
 
 
 def site(clock: int, weight: int) -> Site:
