@@ -14,7 +14,7 @@ from vdso.commands.output import print_json, printable, styled
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError, VdsoError
 from vdso.measure.doctor.result import CRITICAL, FAST, NOTE, SLOW, WARNING
-from vdso.measure.doctor.wording import facts, ns, whole
+from vdso.measure.doctor.wording import costs, facts, lost, whole
 
 if TYPE_CHECKING:
     from vdso.measure.doctor.catalogue import Check
@@ -145,6 +145,7 @@ def lines(found: "Diagnosis", width: int) -> Iterator[str]:
         yield from entry(name, text, width)
     if found.figures is not None:
         yield from table(found.figures, width)
+        yield from wrapped(lost(found.figures), width, first=INDENT, rest=INDENT)
         for caution in found.figures.cautions:
             if caution.id in NOISE:
                 yield from wrapped(caution.text, width, first=f"{INDENT}figures: ", rest=INDENT)
@@ -185,10 +186,8 @@ def table(figures: "Figures", width: int) -> Iterator[str]:
     ]
     for clock in figures.clocks:
         ratio = "" if clock.ratio is None else f"{clock.ratio:.1f}x"
-        figures_of = (ns(clock.vdso_ns), ns(clock.libc_ns), ns(clock.syscall_ns), ratio)
-        cells.append(
-            (f"{INDENT}{clock.clock}", *figures_of, whole(clock.resolution_ns), whole(clock.step_ns))
-        )
+        told = (whole(clock.resolution_ns), whole(clock.step_ns))
+        cells.append((f"{INDENT}{clock.clock}", *costs(clock), ratio, *told))
     # From the right they go: the names and the first figures are what is wanted most.
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
     kept = len(wide)

@@ -6,7 +6,7 @@ A few milliseconds each; `vdso bench` takes longer, and knows more.
 import statistics
 
 from vdso import _core
-from vdso.measure.rounds import CALLS, LOOP, Probe, batch_size, pinned, target_ns, vdso_functions
+from vdso.measure.rounds import CALLS, LOOP, Probe, batch_size, pinned, vdso_functions
 
 ROUNDS = 25
 
@@ -19,7 +19,8 @@ class Costs:
         self._functions: dict[str, int] | None = None
 
     def ns(self, function: str, clock_id: int = 0, *, raw: bool = False) -> float | None:
-        """ns a call, the median of some batches; `raw`: past the vDSO. None where it cannot be made here."""
+        """ns a call, the median of some batches; `raw`: past the vDSO. None where it cannot be made here, or
+        took no longer than the timer's noise."""
         key = (function, clock_id, raw)
         if key not in self._known:
             self._known[key] = self._measure(*key)
@@ -42,9 +43,10 @@ class Costs:
         try:
             with pinned():
                 timer_ns = float(statistics.median(LOOP.batch_ns(0) for _ in range(ROUNDS)))
-                batch, loops = (batch_size(one, target_ns(timer_ns)) for one in (probe, LOOP))
+                batch, loops = (batch_size(one, timer_ns) for one in (probe, LOOP))
                 taken = [(probe.batch_ns(batch), LOOP.batch_ns(loops)) for _ in range(ROUNDS)]
         except OSError:
             return None
         ours, empty = (float(statistics.median(values)) for values in zip(*taken, strict=True))
-        return max(0.0, round((ours - timer_ns) / batch - (empty - timer_ns) / loops, 1))
+        ns = (ours - timer_ns) / batch - max(0.0, (empty - timer_ns) / loops)
+        return round(ns, 1) if ns > 0 else None

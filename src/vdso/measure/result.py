@@ -10,6 +10,9 @@ from dataclasses import dataclass
 KIND = "vdso bench"
 FORMAT = 1
 
+# Why a row has no figure whose batches took no longer than starting and ending one does.
+LOST = "lost in the timer's noise"
+
 READS_PER_SECOND = 10_000_000
 
 
@@ -46,10 +49,11 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One call by one route. Times in ns a call, the loop's and the timer's own taken off.
+    """One call by one route. Times in ns a call, the loop's and the timer's own taken off; none is below 0.
 
     `route`: "vdso" (the vDSO's function), "libc", "syscall", "vsyscall", or "cpu" for what is no call. Where
-    there is no such route, `missing` says why, and there are no figures.
+    there is no such route, or noise has hidden what it takes (LOST), `missing` says so, and there are no
+    figures.
     """
 
     call: str

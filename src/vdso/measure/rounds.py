@@ -18,7 +18,7 @@ from vdso.kernel import process
 from vdso.kernel.clocks import CPU_CLOCKS, call_name, clock_name
 from vdso.kernel.image import Image
 from vdso.measure import machine, warning
-from vdso.measure.result import FORMAT, KIND, BenchResult, Row, quantile, saving
+from vdso.measure.result import FORMAT, KIND, LOST, BenchResult, Row, quantile, saving
 
 # In the order of the rows.
 CLOCKS = {clock_name(number): number for number in (0, 1, 4, 7, 11, 5, 6, *CPU_CLOCKS)}
@@ -48,8 +48,10 @@ IN_VSYSCALL = ("gettimeofday", "time", "getcpu")
 
 # Long against the timer's cost of 0.3 us, short against a scheduler's slice of some ms.
 BATCH_NS = 60_000
-BATCH_NS_MAX = 1_000_000
+BATCH_NS_MAX = 4_000_000
 BATCH_MAX = 1 << 20
+# Of as many the shortest says how long a batch is: one that was interrupted would make it too small for good.
+TRIES = 5
 
 ROUNDS, QUICK_ROUNDS = 800, 200
 LIMIT_S, QUICK_LIMIT_S = 3.6, 0.8
@@ -108,8 +110,8 @@ def bench(
         ticks = machine.ticks(cpu, root)
         timer_ns = statistics.median(LOOP.batch_ns(0) for _ in range(101))
         rows_to_be = [probe for probe in plan() if wanted is None or wanted(probe)]
-        probes, batches = calibrate(rows_to_be, target_ns(timer_ns))
-        loop_batch = batch_size(LOOP, target_ns(timer_ns))
+        probes, batches = calibrate(rows_to_be, timer_ns)
+        loop_batch = batch_size(LOOP, timer_ns)
         taken: list[list[int]] = [[] for _ in probes]
         loops: list[int] = []
         timers: list[int] = []
@@ -221,14 +223,14 @@ def target_ns(timer_ns: float) -> int:
     return int(max(BATCH_NS, min(BATCH_NS_MAX, 20 * timer_ns)))
 
 
-def calibrate(probes: list[Probe], target: int) -> tuple[list[Probe], list[int]]:
+def calibrate(probes: list[Probe], timer_ns: float) -> tuple[list[Probe], list[int]]:
     """The probes, those that fail marked as missing, and how many calls make a batch of each."""
     found, batches = [], []
     for probe in probes:
         batch = 0
         if not probe.missing:
             try:
-                batch = batch_size(probe, target)
+                batch = batch_size(probe, timer_ns)
             except OSError as error:
                 probe = dataclasses.replace(probe, missing=failure(error))
         found.append(probe)
@@ -244,20 +246,25 @@ def failure(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def batch_size(probe: Probe, target: int) -> int:
-    """How many calls take about `target` ns. Raises OSError."""
+def batch_size(probe: Probe, timer_ns: float) -> int:
+    """How many calls take about target_ns(), without what the timer costs: a tracer makes that dearer than
+    thousands of calls. Raises OSError.
+    """
+    target = target_ns(timer_ns)
     count = 8
     while True:
-        # The better of two: an interrupt would make the batch too small for good.
-        ns = min(probe.batch_ns(count), probe.batch_ns(count))
-        if ns >= target // 4 or count >= BATCH_MAX:
-            return max(1, min(BATCH_MAX, count * target // max(ns, 1)))
+        ns = min(probe.batch_ns(count) for _ in range(TRIES)) - timer_ns
+        if ns >= target / 4 or count >= BATCH_MAX:
+            return max(1, min(BATCH_MAX, int(count * target / max(ns, 1))))
         count *= 4
 
 
 def row_of(probe: Probe, batch: int, values: list[float]) -> Row:
-    if not values:
-        return Row(probe.call, probe.clock, probe.route, probe.missing, 0, 0, None, None, None, ())
+    """`values`: ns a call of each round; below 0 where the timer took longer than usual beside it."""
+    values = [max(0.0, value) for value in values]
+    if not values or round(quantile(values, 0.5), 3) == 0:
+        missing = probe.missing or LOST
+        return Row(probe.call, probe.clock, probe.route, missing, 0, 0, None, None, None, ())
     return Row(
         probe.call,
         probe.clock,

@@ -3,12 +3,15 @@
 import os
 import statistics
 import threading
+from random import Random
 
 import pytest
 
 from vdso import _core
 from vdso.measure import bench, rounds
-from vdso.measure.result import BenchResult
+from vdso.measure.cost import Costs
+from vdso.measure.doctor import measuring
+from vdso.measure.result import LOST, BenchResult
 
 # Before any run could have changed it.
 ALLOWED = os.sched_getaffinity(0)
@@ -168,6 +171,42 @@ def test_timer_and_loop_are_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(1800 < row.batch < 2100 for row in result.rows if not row.missing)
     assert result.saving is not None
     assert result.saving.saved_cores == 0
+
+
+def test_a_dear_timers_noise_is_not_taken_for_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a tracer on a busy machine the timer takes more than thousands of calls, and each time another
+    while: calls of 20 ns are 20 ns all the same, none of them less than nothing."""
+    random = Random(4)
+
+    def route_ns(route: int, count: int, *_: int) -> int:
+        timer = random.uniform(100_000, 1_500_000)
+        return round(timer + count * (0.5 + (0 if route == _core.ROUTE_LOOP else 20)))
+
+    monkeypatch.setattr(_core, "route_ns", route_ns)
+    result = bench(rounds=100)
+    for row in result.rows:
+        if not row.missing:
+            assert row.median_ns == pytest.approx(20, abs=15), row.name
+            assert min(row.rounds_ns) >= 0
+
+
+def test_what_noise_hides_has_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a batch takes less than the timer alone."""
+
+    def route_ns(route: int, *_: int) -> int:
+        return 900_000 if route == _core.ROUTE_LOOP else 500_000
+
+    monkeypatch.setattr(_core, "route_ns", route_ns)
+    result = bench(rounds=10)
+    row = result.row("clock_gettime", "libc", "MONOTONIC")
+    assert row is not None
+    assert (row.missing, row.median_ns, row.rounds) == (LOST, None, 0)
+    assert result.saving is None
+    assert Costs().ns("clock_gettime", 1) is None
+    found = measuring.figures(result, None, None)
+    assert {clock.libc_ns for clock in found.clocks} == {None}
+    assert {clock.missing["libc"] for clock in found.clocks} == {LOST}
+    assert found.counter.read_ns is None
 
 
 def test_a_slow_timer_makes_longer_batches() -> None:

@@ -118,7 +118,8 @@ def measured_slow(view: View) -> bool:
     for name in ("REALTIME", "MONOTONIC"):
         clock = view.clock(name)
         if clock.libc_ns is None or clock.syscall_ns is None:
-            raise CannotSee(f"what a read of {name} costs", "it could not be timed")
+            why = next(iter(clock.missing.values()), "it could not be timed")
+            raise CannotSee(f"what a read of {name} costs", why)
         if clock.libc_ns >= NO_PATH_RATIO * clock.syscall_ns:
             return True
     return False
@@ -164,7 +165,7 @@ def trapped(view: View) -> Iterator[Facts]:
     """Reading the counter leaves the guest."""
     ns = view.figures.counter.read_ns
     if ns is None:
-        raise CannotSee("what reading the counter costs", "it could not be timed on this architecture")
+        raise CannotSee("what reading the counter costs", "it could not be timed")
     if ns > TRAPPED_NS:
         yield {"ns": ns, "who": view.measured.hypervisor or "something"}
 

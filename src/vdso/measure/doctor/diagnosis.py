@@ -153,8 +153,8 @@ def cost(view: View, looked: Looked, verdict: str) -> Cost | None:
     elif verdict == SLOW:
         could_be = None
         sentence += "; what it could cost here is not known"
-    elif clock.syscall_ns is not None and not any(one.id in WORTHLESS for one in figures.cautions):
-        cores = per_s * (clock.syscall_ns - costs) / 1e9
+    elif (saved_ns := (clock.syscall_ns or 0.0) - costs) > 0 and not worthless(figures):
+        cores = per_s * saved_ns / 1e9
         sentence += f", and a system call {clock.syscall_ns:.0f}; at {whose}, {cores_text(cores)} saved"
     return Cost(
         read_ns=round(costs, 1),
@@ -165,6 +165,10 @@ def cost(view: View, looked: Looked, verdict: str) -> Cost | None:
         cores=None if cores is None else round(cores, 4),
         sentence=sentence,
     )
+
+
+def worthless(figures: Figures) -> bool:
+    return any(one.id in WORTHLESS for one in figures.cautions)
 
 
 def rate_text(per_second: float) -> str:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 # Those of the vDSO, in the order in which they are shown.
 CLOCKS = (0, 1, 4, 7, 11, 5, 6)
+WAYS = ("vdso", "libc", "syscall")
 STEP_LIMIT_NS = 20_000_000  # a coarse clock's tick takes 10 ms at most
 FORBIDDEN = "this process may not read the CPU's counter (PR_SET_TSC): reading the clock would end it"
 
@@ -89,7 +90,7 @@ def own(effort: Effort) -> BenchResult:
 def wanted(probe: Probe) -> bool:
     """The rows of vdso.measure.bench that figures are made of."""
     if probe.call == "clock_gettime":
-        return probe.route in ("vdso", "libc", "syscall") and probe.clock_id in CLOCKS
+        return probe.route in WAYS and probe.clock_id in CLOCKS
     return probe.call in ("getppid", "rdtsc", "rdtscp")
 
 
@@ -127,6 +128,7 @@ def figures(taken: BenchResult, observed: Routes | None, counter: Counter | None
     clocks = []
     for number in CLOCKS:
         name = clock_name(number)
+        rows = {row.route: row for row in taken.rows if (row.call, row.clock) == ("clock_gettime", name)}
         clocks.append(
             Clock(
                 clock=name,
@@ -136,6 +138,7 @@ def figures(taken: BenchResult, observed: Routes | None, counter: Counter | None
                 route=ways.get(name),
                 resolution_ns=resolution(number),
                 step_ns=step(number),
+                missing={way: rows[way].missing for way in WAYS if way in rows and rows[way].missing},
             )
         )
     known = counter or Counter()

@@ -13,6 +13,7 @@ from vdso.measure.doctor import binary
 from vdso.measure.doctor.result import CPU_TIME, OWN
 from vdso.measure.doctor.view import CannotSee, View
 from vdso.measure.placement import ADDR_NO_RANDOMIZE
+from vdso.measure.result import LOST
 from vdso.measure.warning import NO_PATH_RATIO
 
 Facts = dict[str, object]
@@ -172,7 +173,11 @@ def filter_refuses(view: View) -> Iterator[Facts]:
     """This process's filter refuses the true clock call, which the vDSO falls back on."""
     if view.pid is not None or not filters(view):
         return
-    refused = [clock.clock for clock in view.figures.clocks if clock.syscall_ns is None]
+    refused = [
+        clock.clock
+        for clock in view.figures.clocks
+        if clock.syscall_ns is None and clock.missing.get("syscall") != LOST
+    ]
     if refused:
         yield {"clocks": ", ".join(refused)}
 

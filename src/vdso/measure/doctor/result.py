@@ -4,7 +4,8 @@ Knows nothing of how anything is looked at; `to_json()` is the one way from them
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vdso.kernel.clocks import CPU_CLOCKS, clock_name
@@ -60,7 +61,7 @@ class Clock:
 
     `route`: the C library's way as observed, a key of vdso.measure.routes.ROUTES, None where it was not.
     `resolution_ns`: clock_getres(2)'s. `step_ns`: the smallest step between two reads; for a clock finer than
-    that, what a read takes.
+    that, what a read takes. `missing`: for each of "vdso", "libc" and "syscall" without a figure, why.
     """
 
     clock: str
@@ -70,6 +71,7 @@ class Clock:
     route: str | None
     resolution_ns: int | None
     step_ns: int | None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from vdso.measure.doctor.result import Counter, Diagnosis, Observation, Subject
+from vdso.measure.doctor.result import Clock, Counter, Diagnosis, Figures, Observation, Subject
+from vdso.measure.result import LOST
 
 ROWS_SHOWN = 3
 
@@ -76,6 +77,21 @@ def about_observation(seen: Observation) -> str:
     parts = [f"{row.calls:,} {row.clock or row.function} by {ways.get(row.route, row.route)}" for row in rows]
     slowed = ["counting its system calls has slowed it"] if seen.slowed else []
     return "; ".join([text, *parts, *slowed])
+
+
+def costs(clock: Clock) -> tuple[str, str, str]:
+    """What a read costs by the vDSO, the C library and the system call, as a table's cells have it."""
+    vdso, libc, syscall = (
+        "?" if clock.missing.get(route) == LOST else ns(value)
+        for route, value in (("vdso", clock.vdso_ns), ("libc", clock.libc_ns), ("syscall", clock.syscall_ns))
+    )
+    return vdso, libc, syscall
+
+
+def lost(figures: Figures) -> str:
+    """The clocks of which a figure is missing for noise, in a sentence; "" where none is."""
+    names = [clock.clock for clock in figures.clocks if LOST in clock.missing.values()]
+    return f"?: {', '.join(names)}: {LOST}" if names else ""
 
 
 def ns(value: float | None) -> str:

@@ -14,7 +14,7 @@ from vdso.measure.doctor.result import (
     Figures,
     Finding,
 )
-from vdso.measure.doctor.wording import about_subject, facts, ns, whole
+from vdso.measure.doctor.wording import about_subject, costs, facts, lost, ns, whole
 from vdso.measure.report import page
 from vdso.measure.report.page import Column, Html, plain
 
@@ -105,15 +105,15 @@ def clocks(found: Figures | None) -> list[str]:
     if found is None:
         return []
     lines = page.table(RATIO, COLUMNS, [("", map(cells, found.clocks))], stack=True)
+    if lost(found):
+        lines.append(page.paragraph(f"{lost(found)}.", "muted"))
     return page.section("What each clock costs and tells", *lines)
 
 
 def cells(clock: Clock) -> list[str]:
     return [
         clock.clock,
-        ns(clock.vdso_ns),
-        ns(clock.libc_ns),
-        ns(clock.syscall_ns),
+        *costs(clock),
         "none" if clock.ratio is None else f"{clock.ratio:.1f}",
         whole(clock.resolution_ns),
         whole(clock.step_ns),

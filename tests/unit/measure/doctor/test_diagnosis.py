@@ -19,7 +19,7 @@ from vdso.measure.doctor.examination import Examination, conclude
 from vdso.measure.doctor.openmetrics import render
 from vdso.measure.doctor.result import FAST, SLOW, UNKNOWN, Counter, Diagnosis
 from vdso.measure.doctor.view import Page
-from vdso.measure.result import Caution
+from vdso.measure.result import LOST, Caution
 
 CURRENT = f"{hosts.CLOCKSOURCE}/current_clocksource"
 AVAILABLE = f"{hosts.CLOCKSOURCE}/available_clocksource"
@@ -163,6 +163,27 @@ def test_under_a_tracer_nothing_is_said_of_what_is_saved(tmp_path: Path) -> None
     found = diagnosed(tmp_path, figures=hosts.figures(cautions=(caution,)), observation=None)
     assert found.cost is not None
     assert found.cost.sentence == "each clock read costs 21 ns"
+
+
+def test_what_noise_has_hidden_is_no_figure(tmp_path: Path) -> None:
+    """Nor is it a call that a filter refuses."""
+    hidden = hosts.clock(libc_ns=None, syscall_ns=None, missing={"libc": LOST, "syscall": LOST})
+    status = str(hosts.FILES["proc/self/status"]).replace("Seccomp:\t0", "Seccomp:\t2")
+    seen = {"figures": hosts.figures(hidden), "observation": None, "files": {"proc/self/status": status}}
+    found = diagnosed(tmp_path, **seen)
+    assert (found.verdict, found.cost) == (UNKNOWN, None)
+    assert found.reason == f"what a read of MONOTONIC costs could not be looked at: {LOST}"
+    assert "seccomp-refuses" not in [one.id for one in found.findings]
+    screen = list(doctor.lines(found, 100))
+    assert any(line.split()[:4] == ["MONOTONIC", "20.0", "?", "?"] for line in screen)
+    assert f"  ?: MONOTONIC: {LOST}" in screen
+
+
+def test_reads_dearer_than_a_system_call_save_nothing(tmp_path: Path) -> None:
+    calls = hosts.observed(hosts.row(300, ns=900.0))
+    found = diagnosed(tmp_path, pid=7, observation=calls)
+    assert found.cost is not None
+    assert (found.cost.sentence, found.cost.cores) == ("each clock read costs 900 ns", None)
 
 
 def test_the_gravest_comes_first(tmp_path: Path) -> None:
