@@ -126,16 +126,18 @@ static int start(struct vdso_keeper *keeper, struct vdso_source *source, struct 
  */
 static bool stand_by(void)
 {
-	struct pollfd wait[2] = {{.fd = LIFE, .events = POLLIN}, {.events = POLLIN}};
-	pid_t keeper = getpid();
+	/* Before there are two: the keeper may be killed, and gone, before the other has run. */
+	struct pollfd wait[2] = {{.fd = LIFE, .events = POLLIN},
+				 {.fd = (int)syscall(SYS_pidfd_open, getpid(), 0), .events = POLLIN}};
 
-	if (fork() != 0)
+	if (wait[1].fd < 0)
 		return false;
+	if (fork() != 0) {
+		close(wait[1].fd);
+		return false;
+	}
 	prctl(PR_SET_NAME, "vdso-standby");
 	close(READY); /* the keeper's to answer */
-	wait[1].fd = (int)syscall(SYS_pidfd_open, keeper, 0);
-	if (wait[1].fd < 0)
-		_exit(0); /* it has ended already, or cannot be watched */
 	while (wait[1].revents == 0) {
 		if (poll(wait, 2, -1) < 0 && errno != EINTR)
 			_exit(1);
