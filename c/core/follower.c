@@ -20,6 +20,7 @@
 #include "adjust.h"
 #include "counting.h"
 #include "deadline.h"
+#include "errand.h"
 #include "filter.h"
 #include "guard.h"
 #include "leaving.h"
@@ -233,7 +234,7 @@ static void on_exec_stop(struct vdso_follower *f, pid_t tid)
 
 		if (leader != NULL)
 			leader->phase = VDSO_TASK_NONE;
-		vdso_timers_lost(f, tid);
+		vdso_errand_lost(f, tid);
 	}
 	forget_warnings(f, tid);
 	vdso_sessions_forget(f, tid);
@@ -292,7 +293,7 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 		return;
 	}
 	if (task != NULL && task->phase == VDSO_TASK_LENT) {
-		vdso_timers_stopped(f, task, status);
+		vdso_errand_stopped(f, task, status);
 		return;
 	}
 	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
@@ -343,7 +344,7 @@ static void reap(struct vdso_follower *f)
 			if (task->phase == VDSO_TASK_LATE)
 				warn_ended(f, tid);
 			task->phase = VDSO_TASK_NONE;
-			vdso_timers_lost(f, tid);
+			vdso_errand_lost(f, tid);
 		}
 	}
 	hold_waiting(f);

@@ -96,7 +96,7 @@ struct vdso_standing {
 	struct vdso_membership member;
 };
 
-/* A program whose threads cannot be borrowed just now (timers.c). Times are CLOCK_MONOTONIC's. */
+/* A program whose threads cannot be borrowed just now (errand.c). Times are CLOCK_MONOTONIC's. */
 struct vdso_lender {
 	int32_t program;          /* 0: none */
 	uint64_t busy_since_ns;   /* what a predecessor of ours has left in it was first seen; 0: nothing is there */
@@ -159,7 +159,7 @@ struct vdso_follower {
 	uint64_t tidy_at_ns; /* when sessions are to be let go that nobody is on; 0: not before the next renewal */
 	dev_t page_device; /* of the kernel's file system for memory, where every clock page is */
 	struct vdso_watch watch;
-	struct vdso_errand *errands; /* threads that are lent to us (timers.c) */
+	struct vdso_errand *errands; /* threads that are lent to us (errand.c) */
 	struct vdso_sleep sleep;
 	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS];
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */

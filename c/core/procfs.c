@@ -60,6 +60,13 @@ bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared)
 	return signal > 0 && signal <= 64 && (waits >> (signal - 1) & 1) != 0;
 }
 
+bool vdso_procfs_has_ended(pid_t tid)
+{
+	char state = vdso_procfs_state(tid);
+
+	return state == 'Z' || state == 'X' || state == 0;
+}
+
 pid_t vdso_procfs_parent(pid_t tid)
 {
 	return vdso_procfs_number(tid, "PPid:");

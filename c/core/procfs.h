@@ -11,6 +11,8 @@
 int vdso_procfs_number(pid_t tid, const char *key);
 /* The letter after "State:", 'T' for a stopped one; 0 if there is none. */
 char vdso_procfs_state(pid_t tid);
+/* A leader that has ended before its threads is there as long as they are, and not to be held. */
+bool vdso_procfs_has_ended(pid_t tid);
 pid_t vdso_procfs_parent(pid_t tid);
 /* Of the process's (`shared`), or of the task alone. */
 bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared);

@@ -254,7 +254,8 @@ static int64_t carry_out(struct vdso_follower *f, uint32_t session, struct vdso_
 
 /*
  * The session whose clock the task's program reads. One that was left on the host's (--no-follow, a tracer's) would set a clock
- * that it does not see; what is only counted is on the host's too. 32-bit programs of a session that is followed do: what they start sees it.
+ * that it does not see; what is only counted is on the host's too. 32-bit programs of a session that is followed do: what they
+ * start sees it.
  */
 static uint32_t session_of(struct vdso_follower *f, const struct seccomp_notif *n)
 {

@@ -64,7 +64,6 @@ static int add(struct vdso_threads *t, pid_t tid)
 static int seize(struct vdso_threads *t, pid_t tid)
 {
 	int error = 0;
-	char state;
 
 	for (int tries = 0; tries < SEIZE_TRIES; tries++) {
 		if (ptrace(PTRACE_SEIZE, tid, 0L, 0L) == 0)
@@ -83,8 +82,7 @@ static int seize(struct vdso_threads *t, pid_t tid)
 	if (error != -EPERM)
 		return error;
 	/* One that has ended, or has gone since: a thread, or a leader that the others have outlived. */
-	state = vdso_procfs_state(tid);
-	if (state == 0 || state == 'Z' || state == 'X')
+	if (vdso_procfs_has_ended(tid))
 		return 0;
 	if ((vdso_procfs_flags(tid) & (PF_IO_WORKER | PF_USER_WORKER)) != 0)
 		return 0;

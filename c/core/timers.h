@@ -1,50 +1,63 @@
 /*
- * Timers that are set to an absolute time of a session's clock: descriptors (timerfd) and a process's own (timer_create).
- * The follower sets them in the program's stead, remembers them, and sets them anew when the clock is changed: a descriptor by
- * a copy of its own, a process's timer by a thread of it that it borrows.
+ * Timers that are set to an absolute time of a session's clock: descriptors (timerfd.h) and a process's own (errand.h). The
+ * follower sets them in the program's stead, remembers them, and sets them anew when the clock is changed.
  */
 #ifndef VDSO_CORE_TIMERS_H
 #define VDSO_CORE_TIMERS_H
 
 #include <linux/seccomp.h>
 
-#include "argument.h"
 #include "clock.h"
 #include "deadline.h"
 #include "follower.h"
 
-/* Answers timerfd_settime; `version` is of the record. */
-void vdso_timers_set_descriptor(struct vdso_follower *follower, const struct seccomp_notif *notification,
-				const struct vdso_argument *memory, uint32_t session, const struct vdso_clock *clock,
-				uint64_t version, const struct vdso_deadline *deadline);
+/* What a notified timerfd_settime or timer_settime is about, but for the setting; `version` is of the session's record. */
+struct vdso_timer vdso_timers_called(const struct seccomp_notif *notification, uint32_t session, uint64_t version,
+				     const struct vdso_deadline *deadline);
 
-/* Either call where the kernel may as well carry it out, the clock being its own: remembered for when it no longer is. */
+void vdso_timers_remember(struct vdso_follower *follower, const struct vdso_timer *timer);
+
+/* A call that the kernel may as well carry out, the clock being its own: remembered for when it no longer is. */
 void vdso_timers_note(struct vdso_follower *follower, const struct seccomp_notif *notification, uint32_t session,
 		      uint64_t version, const struct vdso_deadline *deadline, const struct itimerspec *wanted);
 
-/* Whether the program's timer_settime has to be the kernel's for now: its threads could not be borrowed. */
-bool vdso_timers_beyond(const struct vdso_follower *follower, pid_t program);
-
-/*
- * A task that is held on its way back from a timer_settime, of a timer on that clock, that was not carried out (VDSO_TURNED):
- * has it set by the session's. False: it is as it was, and makes the call again.
- */
-bool vdso_timers_begin(struct vdso_follower *follower, struct vdso_task *task, int clock);
-
-/* A task in VDSO_TASK_LENT has stopped, with that status of waitpid(); or is gone. */
-void vdso_timers_stopped(struct vdso_follower *follower, struct vdso_task *task, int status);
-void vdso_timers_lost(struct vdso_follower *follower, pid_t tid);
-
-/* Sets those anew whose session's clock has changed. */
-void vdso_timers_anew(struct vdso_follower *follower);
-
-/* What is due: that again, or threads that are held until others have been lent to us and have gone back. */
-void vdso_timers_go_on(struct vdso_follower *follower);
-
-/* How long until something is, in ns; -1: nothing will be. */
-int64_t vdso_timers_patience_ns(const struct vdso_follower *follower);
-
 /* The program has exec'd: its process's own timers are gone. */
 void vdso_timers_forget(struct vdso_follower *follower, pid_t program);
+
+/* Its program has ended. */
+bool vdso_timers_is_over(const struct vdso_timer *timer);
+
+/* The versions of the sessions' records, each looked up once. */
+struct vdso_timers_versions {
+	uint64_t version[VDSO_FOLLOWER_SESSIONS];
+	bool known[VDSO_FOLLOWER_SESSIONS], good[VDSO_FOLLOWER_SESSIONS];
+};
+
+/* Whether its session's clock no longer goes by the record that it was set by. `now` begins as {0}. */
+bool vdso_timers_is_stale(const struct vdso_follower *follower, struct vdso_timers_versions *now, const struct vdso_timer *timer);
+
+/* Whether of a timer `left` is left as we have set it, asked between these times of the host's. Puts its time that comes next
+ * into next.wanted. */
+bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before, struct vdso_time after);
+
+/* Puts into next.armed what it is to be set to, for next.wanted: known to a successor before it is done. */
+int vdso_timers_prepare(const struct vdso_clock *clock, struct vdso_timer *timer);
+
+/* The kernel's clock of that id, or what it is another view of. 0 or a negative errno, as above. */
+int vdso_timers_host_time(int id, struct vdso_time *ret);
+
+/* One line a program, that a timer of it goes by the kernel's clock; -ESRCH is no news. */
+void vdso_timers_warn(struct vdso_follower *follower, pid_t program, int error);
+
+/* Nothing is to be tried for the timers of the program's process until the clock changes again. */
+void vdso_timers_give_up(struct vdso_follower *follower, pid_t program, int error);
+
+/* Sets those anew whose session's clock has changed; the same in a moment. */
+void vdso_timers_anew(struct vdso_follower *follower);
+void vdso_timers_try_again(struct vdso_follower *follower);
+
+/* What is due: that again, or errands that wait for others. How long until something is, in ns; -1: nothing will be. */
+void vdso_timers_go_on(struct vdso_follower *follower);
+int64_t vdso_timers_patience_ns(const struct vdso_follower *follower);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include "argument.h"
 #include "deadline.h"
+#include "errand.h"
+#include "lender.h"
 #include "notification.h"
 #include "process.h"
 #include "procfs.h"
@@ -12,6 +14,7 @@
 #include "standing.h"
 #include "task.h"
 #include "timer.h"
+#include "timerfd.h"
 #include "timers.h"
 #include "tracee.h"
 #include "transform.h"
@@ -79,7 +82,7 @@ void vdso_turn_stopped(struct vdso_follower *f, struct vdso_task *task, int sign
 	bool timer = (task->plan & PLAN_TIMER) != 0;
 
 	/* A signal's handler comes first, and then the call again. */
-	if (timer && signal == 0 && vdso_timers_begin(f, task, (int)VDSO_PLAN_CLOCK(task->plan)))
+	if (timer && signal == 0 && vdso_errand_begin(f, task, (int)VDSO_PLAN_CLOCK(task->plan)))
 		return;
 	if (!timer)
 		vdso_tracee_turn(task->tid, task->entry, task->plan); /* else it makes the call again */
@@ -150,8 +153,8 @@ void vdso_turn_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 		vdso_timers_note(f, n, session, version, &d, &setting);
 		let_go_on(f, n->id);
 	} else if (d.way == VDSO_DEADLINE_TIMERFD) {
-		vdso_timers_set_descriptor(f, n, &memory, session, &record.clock[d.clock], version, &d);
-	} else if (d.way == VDSO_DEADLINE_TIMER && !vdso_timers_beyond(f, vdso_procfs_number((pid_t)n->pid, "Tgid:"))) {
+		vdso_timerfd_set(f, n, &memory, session, &record.clock[d.clock], version, &d);
+	} else if (d.way == VDSO_DEADLINE_TIMER && !vdso_lender_is_beyond(f, vdso_procfs_number((pid_t)n->pid, "Tgid:"))) {
 		turn(f, n, 0, PLAN_TIMER | (uint64_t)d.clock);
 	} else if (d.way == VDSO_DEADLINE_WAIT && process.wait != 0) {
 		turn(f, n, process.wait, d.plan);
