@@ -40,8 +40,7 @@ static void read_information(int fd, struct information *ret)
 }
 
 void vdso_timerfd_set(struct vdso_follower *f, const struct seccomp_notif *n, const struct vdso_argument *memory,
-				uint32_t session, const struct vdso_clock *clock, uint64_t version,
-				const struct vdso_deadline *d)
+		      uint32_t session, const struct vdso_clock *clock, uint64_t version, const struct vdso_deadline *d)
 {
 	struct vdso_timer timer = vdso_timers_called(n, session, version, d);
 	struct information information;

@@ -158,7 +158,7 @@ static pid_t whose_descriptors(pid_t tid, pid_t program)
 }
 
 struct vdso_timer vdso_timers_called(const struct seccomp_notif *n, uint32_t session, uint64_t version,
-				    const struct vdso_deadline *d)
+				     const struct vdso_deadline *d)
 {
 	bool descriptor = d->way == VDSO_DEADLINE_TIMERFD;
 	pid_t program = vdso_procfs_number((pid_t)n->pid, "Tgid:");
