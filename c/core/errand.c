@@ -22,6 +22,7 @@
 #include "threads.h"
 #include "timer.h"
 #include "timers.h"
+#include "timertable.h"
 #include "tracee.h"
 
 #define EVENT_OF(status) ((unsigned)(status) >> 16)
@@ -32,7 +33,7 @@
 #define LEFT_AT 64u
 
 /* Where a lent thread is: on its way to its stop, in a call, or on its way back. */
-enum step { COMES, SETS, MAPS, ASKS, SETS_ANEW, UNMAPS, GOES };
+enum step { COMES, SETS, MAPS, ASKS, SETS_ANEW, PUTS_BACK, UNMAPS, GOES };
 
 struct vdso_errand {
 	struct vdso_errand *next;
@@ -44,7 +45,7 @@ struct vdso_errand {
 	uint32_t index; /* of the timer that it is about */
 	struct vdso_timer timer; /* as it will be remembered */
 	struct vdso_timer asked; /* as it was remembered */
-	struct vdso_time before;
+	struct vdso_time before; /* the timer was asked what is left of it, by the host's time of its clock */
 };
 
 static struct vdso_errand *errand_of(const struct vdso_follower *f, pid_t tid)
@@ -152,17 +153,16 @@ static void queue(struct vdso_errand *e)
 	e->queued_until_ns = vdso_threads_now_ns() + AGAIN_NS;
 }
 
-/* Gives it what the timer is set to next, and has it call timer_settime. */
-static int call_settime(struct vdso_errand *e, uint64_t old)
+/* Has it call timer_settime. */
+static int call_settime(struct vdso_errand *e, int flags, const struct itimerspec *setting, uint64_t old)
 {
-	const struct vdso_timer *timer = &e->timer;
 	uint64_t at;
-	int error = vdso_borrow_give(&e->borrow, &timer->next.armed, sizeof(timer->next.armed), &at);
+	int error = vdso_borrow_give(&e->borrow, setting, sizeof(*setting), &at);
 
 	if (error != 0)
 		return error;
 	return vdso_borrow_call(&e->borrow, SYS_timer_settime,
-				(const uint64_t[6]){(uint64_t)timer->id, (uint64_t)timer->flags, at, old, VDSO_MARK, 0});
+				(const uint64_t[6]){(uint64_t)e->timer.id, (uint64_t)flags, at, old, VDSO_MARK, 0});
 }
 
 /* False: the errand is over, and its thread held as it was. */
@@ -199,9 +199,9 @@ static bool set_first(struct vdso_follower *f, struct vdso_errand *e)
 	if (error == 0 && (!vdso_timer_is_valid(&e->timer.next.wanted) || vdso_timer_is_none(&e->timer.next.wanted)))
 		error = -EINVAL;
 	if (error == 0)
-		error = vdso_timers_prepare(&record.clock[d.clock], &e->timer);
+		error = vdso_timers_prepare(f, &record.clock[d.clock], &e->timer);
 	if (error == 0)
-		error = call_settime(e, regs.r10);
+		error = call_settime(e, e->timer.flags, &e->timer.next.armed, regs.r10);
 	if (error != 0) { /* changed since it was looked at: made again, and looked at again */
 		vdso_borrow_end(&e->borrow, NULL);
 		finish(f, e);
@@ -334,24 +334,45 @@ static int set_anew(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 	    vdso_memory_read(e->borrow.mem, &left, sizeof(left), e->borrow.room + LEFT_AT) != 0 ||
 	    !vdso_timers_is_still(t, &left, e->before, after) || !vdso_sessions_look(f, t->session, &record, &version)) {
 		/* It has expired, or its program has set or deleted it since. */
-		remembered->program = 0;
+		vdso_timertable_drop(f, remembered);
 		return ask_next(f, e);
 	}
 	if (memcmp(&t->set.wanted, &t->next.wanted, sizeof(t->set.wanted)) != 0 && signal_waits(e->program, t->id))
 		vdso_timer_step_back(&t->next.wanted);
-	error = vdso_timers_prepare(&record.clock[t->clock], t);
+	error = vdso_timers_prepare(f, &record.clock[t->clock], t);
 	if (error != 0)
 		return error;
 	*remembered = e->asked = *t;
 	t->version = version;
 	e->step = SETS_ANEW;
-	return call_settime(e, 0);
+	return call_settime(e, t->flags, &t->next.armed, e->borrow.room + LEFT_AT);
+}
+
+/* It has been set anew, unless its program had done so since we asked: to a relative time, since others are seen. That stays. */
+static int set_or_put_back(struct vdso_follower *f, struct vdso_errand *e, int64_t result)
+{
+	struct vdso_timer *remembered = still_remembered(f, e);
+	struct itimerspec old;
+
+	if (result == 0 && vdso_memory_read(e->borrow.mem, &old, sizeof(old), e->borrow.room + LEFT_AT) == 0 &&
+	    vdso_timers_was_set(&e->timer, &old, e->before)) {
+		if (remembered != NULL)
+			vdso_timertable_drop(f, remembered);
+		e->step = PUTS_BACK;
+		return call_settime(e, 0, &old, 0);
+	}
+	e->timer.set = e->timer.next;
+	if (remembered != NULL) {
+		*remembered = e->timer;
+		if (result != 0)
+			vdso_timertable_drop(f, remembered);
+	}
+	return ask_next(f, e);
 }
 
 /* Its call has ended: the next one, or the way back. */
 static void advance(struct vdso_follower *f, struct vdso_errand *e, int64_t result)
 {
-	struct vdso_timer *remembered;
 	struct vdso_timers_versions now = {0};
 	int error = 0;
 
@@ -377,13 +398,9 @@ static void advance(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 		error = set_anew(f, e, result);
 		break;
 	case SETS_ANEW:
-		e->timer.set = e->timer.next;
-		remembered = still_remembered(f, e);
-		if (remembered != NULL) {
-			*remembered = e->timer;
-			if (result != 0)
-				remembered->program = 0;
-		}
+		error = set_or_put_back(f, e, result);
+		break;
+	case PUTS_BACK:
 		error = ask_next(f, e);
 		break;
 	default:

@@ -35,6 +35,7 @@
 #include "task.h"
 #include "threads.h"
 #include "timers.h"
+#include "timertable.h"
 #include "tracee.h"
 #include "turn.h"
 #include "warning.h"
@@ -522,6 +523,7 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	/* Who is notified and who is answered take turns, so they need not wake another CPU for it. Since 6.6; else as it was. */
 	if (f->listener >= 0)
 		ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	vdso_timertable_index(f);
 	if (again)
 		recover(f);
 	else

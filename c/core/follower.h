@@ -80,6 +80,7 @@ struct vdso_timer {
 	int32_t task;    /* whose descriptors `id` is among: the program's, or those of a thread that has its own */
 	int32_t id;      /* of a descriptor, or of a timer of the process's */
 	bool descriptor;
+	bool lost; /* not found where it was set from: to be searched for, or forgotten */
 	int32_t clock, flags;
 	uint32_t session;
 	uint64_t start;   /* of the program: tells its id from the id's reuse */
@@ -87,6 +88,16 @@ struct vdso_timer {
 	struct vdso_timer_setting set;
 	/* What it is about to be set to: a successor of ours finds the timer at the one or the other. */
 	struct vdso_timer_setting next;
+};
+
+/* Where in shared->timer which one is (timertable.h). Numbers are one more than an index; 0: none. */
+struct vdso_timer_index {
+	uint32_t bucket[VDSO_FOLLOWER_TIMERS];
+	uint32_t next[VDSO_FOLLOWER_TIMERS]; /* in the same bucket, or that is free too */
+	uint32_t free;
+	uint32_t live;     /* how many there are */
+	uint32_t sweep_at; /* that many, and those are looked for that are gone; */
+	uint64_t sweep_ns; /* CLOCK_MONOTONIC: not before then */
 };
 
 /* How a task stood when it was last looked at: standing.h finds out whether it still does. */
@@ -122,6 +133,7 @@ struct vdso_follower_shared {
 	} adopted[VDSO_FOLLOWER_SESSIONS]; /* by session: who has asked for it, for its next exec */
 	struct vdso_timer timer[VDSO_FOLLOWER_TIMERS];
 	uint32_t timers; /* none is in use from this index on */
+	uint32_t nevers; /* counts times that are never: each is another one, by which its timer is known again */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
 	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
@@ -162,8 +174,8 @@ struct vdso_follower {
 	struct vdso_errand *errands; /* threads that are lent to us (errand.c) */
 	struct vdso_sleep sleep;
 	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS];
+	struct vdso_timer_index timer_index;
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
-	uint64_t timers_sweep_ns; /* the same: not before then is all room looked through for those that are over */
 	bool timers_passed_over;     /* some that the clock has left behind, because of an errand that is under way */
 };
 

@@ -67,6 +67,27 @@ bool vdso_procfs_has_ended(pid_t tid)
 	return state == 'Z' || state == 'X' || state == 0;
 }
 
+pid_t vdso_procfs_living(pid_t program)
+{
+	struct dirent *entry;
+	pid_t tid, ret = 0;
+	char path[32];
+	DIR *dir;
+
+	if (!vdso_procfs_has_ended(program))
+		return program;
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)program);
+	dir = opendir(path);
+	while (dir != NULL && ret == 0 && (entry = readdir(dir)) != NULL) {
+		tid = atoi(entry->d_name);
+		if (tid > 0 && !vdso_procfs_has_ended(tid))
+			ret = tid;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return ret;
+}
+
 pid_t vdso_procfs_parent(pid_t tid)
 {
 	return vdso_procfs_number(tid, "PPid:");

@@ -13,6 +13,8 @@ int vdso_procfs_number(pid_t tid, const char *key);
 char vdso_procfs_state(pid_t tid);
 /* A leader that has ended before its threads is there as long as they are, and not to be held. */
 bool vdso_procfs_has_ended(pid_t tid);
+/* A thread of the program that has not ended, its main thread if that is one; 0: it has none. */
+pid_t vdso_procfs_living(pid_t program);
 pid_t vdso_procfs_parent(pid_t tid);
 /* Of the process's (`shared`), or of the task alone. */
 bool vdso_procfs_signal_waits(pid_t tid, int signal, bool shared);

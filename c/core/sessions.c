@@ -15,6 +15,7 @@
 #include "source.h"
 #include "standing.h"
 #include "threads.h"
+#include "timertable.h"
 #include "writing.h"
 
 #define SEARCH_AGAIN_NS UINT64_C(1000000000)
@@ -199,8 +200,8 @@ static int take(struct vdso_follower *f, int fd, bool counter, bool strict)
 	if (index < s->sessions && s->session[index].inode != 0)
 		close(f->clock_fd[index]);
 	for (uint32_t i = 0; i < s->timers; i++)
-		if (s->timer[i].session == index)
-			s->timer[i].program = 0;
+		if (s->timer[i].program != 0 && s->timer[i].session == index)
+			vdso_timertable_drop(f, &s->timer[i]);
 	f->clock_fd[index] = fd;
 	s->session[index] = (struct vdso_follower_session){.inode = st.st_ino, .counter = counter, .strict = strict};
 	s->adopted[index].program = 0;

@@ -124,6 +124,11 @@ bool vdso_timer_is_still(const struct itimerspec *armed, const struct itimerspec
 	return true;
 }
 
+bool vdso_timer_is_due(const struct itimerspec *armed, struct vdso_time now)
+{
+	return ns_of(&armed->it_value) <= ns_of_time(now);
+}
+
 void vdso_timer_step_back(struct itimerspec *wanted)
 {
 	wide at = ns_of(&wanted->it_value) - ns_of(&wanted->it_interval);

@@ -33,6 +33,9 @@ void vdso_timer_translate(const struct vdso_clock *clock, struct vdso_time now, 
 bool vdso_timer_is_still(const struct itimerspec *armed, const struct itimerspec *left, struct vdso_time before,
 			 struct vdso_time after, struct itimerspec *wanted);
 
+/* Whether a timer that is armed so has expired by `now`. */
+bool vdso_timer_is_due(const struct itimerspec *armed, struct vdso_time now);
+
 /* To the time before the one that comes next, so that it expires once more; nothing for one without an interval. */
 void vdso_timer_step_back(struct itimerspec *wanted);
 

@@ -14,7 +14,16 @@ void vdso_timerfd_set(struct vdso_follower *follower, const struct seccomp_notif
 		      const struct vdso_argument *memory, uint32_t session, const struct vdso_clock *clock, uint64_t version,
 		      const struct vdso_deadline *deadline);
 
-/* False: it is no longer that timer as we have set it. Since we gave it back, its program may have done anything. */
-bool vdso_timerfd_set_anew(const struct vdso_clock *clock, struct vdso_timer *timer);
+/* False: where it was set from is no such timer as we have set it. Since we gave it back, its program may have done anything. */
+bool vdso_timerfd_set_anew(struct vdso_follower *follower, const struct vdso_clock *clock, struct vdso_timer *timer);
+
+/* Whether there is a timer of that clock where it was set from. */
+bool vdso_timerfd_is_there(const struct vdso_timer *timer);
+
+/*
+ * Searches the sessions' programs for the timers that are remembered as lost, by what is left of them, which tells them apart to
+ * the time that it takes to ask. They are remembered where they have been found, and those that are nowhere not at all.
+ */
+void vdso_timerfd_search(struct vdso_follower *follower);
 
 #endif

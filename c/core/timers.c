@@ -14,25 +14,15 @@
 #include "threads.h"
 #include "timer.h"
 #include "timerfd.h"
+#include "timertable.h"
 #include "transform.h"
 #include "warning.h"
 
 #define AGAIN_NS UINT64_C(50000000)
-#define SWEEP_NS UINT64_C(1000000000) /* between two looks for room where there may be none */
+#define NEVERS (UINT32_C(1) << 20)
 
 /* What a warning is about; calls have their numbers. */
 enum { ABOUT_UNLENT = 10003, ABOUT_MANY = 10004 };
-
-static struct vdso_timer *find(const struct vdso_follower *f, pid_t task, int id, bool descriptor)
-{
-	struct vdso_follower_shared *s = f->shared;
-
-	for (uint32_t i = 0; i < s->timers; i++)
-		if (s->timer[i].program != 0 && s->timer[i].task == task && s->timer[i].id == id &&
-		    s->timer[i].descriptor == descriptor)
-			return &s->timer[i];
-	return NULL;
-}
 
 int vdso_timers_host_time(int id, struct vdso_time *ret)
 {
@@ -52,8 +42,7 @@ bool vdso_timers_is_over(const struct vdso_timer *timer)
 	return vdso_procfs_start(timer->program) != timer->start;
 }
 
-/* One without an interval, whose time has come: nothing sets it anew any more. */
-static bool is_spent(const struct vdso_timer *timer)
+bool vdso_timers_is_spent(const struct vdso_timer *timer)
 {
 	const struct timespec *set = &timer->set.armed.it_value, *next = &timer->next.armed.it_value;
 	const struct timespec *last = next->tv_sec > set->tv_sec ? next : set;
@@ -63,47 +52,9 @@ static bool is_spent(const struct vdso_timer *timer)
 	       vdso_timers_host_time(timer->clock, &now) == 0 && last->tv_sec < now.sec;
 }
 
-static struct vdso_timer *find_free(struct vdso_follower_shared *s)
-{
-	for (uint32_t i = 0; i < s->timers; i++)
-		if (s->timer[i].program == 0)
-			return &s->timer[i];
-	return NULL;
-}
-
-static struct vdso_timer *take(struct vdso_follower *f)
-{
-	struct vdso_follower_shared *s = f->shared;
-	uint64_t now = vdso_threads_now_ns();
-	struct vdso_timer *free;
-
-	while (s->timers > 0 && s->timer[s->timers - 1].program == 0)
-		s->timers--;
-	free = find_free(s);
-	/* Programs end without a word, and timers too: before more room is taken, theirs is. Each time that as many have been
-	 * added. */
-	if (free == NULL && s->timers >= 64 && (s->timers & (s->timers - 1)) == 0 && now >= f->timers_sweep_ns) {
-		for (uint32_t i = 0; i < s->timers; i++)
-			if (is_spent(&s->timer[i]) || vdso_timers_is_over(&s->timer[i]))
-				s->timer[i].program = 0;
-		if (s->timers == VDSO_FOLLOWER_TIMERS) /* full, it would be each time */
-			f->timers_sweep_ns = now + SWEEP_NS;
-		free = find_free(s);
-	}
-	if (free == NULL && s->timers < VDSO_FOLLOWER_TIMERS)
-		free = &s->timer[s->timers++];
-	return free;
-}
-
 void vdso_timers_remember(struct vdso_follower *f, const struct vdso_timer *timer)
 {
-	struct vdso_timer *place = find(f, timer->task, timer->id, timer->descriptor);
-
-	if (place == NULL)
-		place = take(f);
-	if (place != NULL)
-		*place = *timer;
-	else if (vdso_follower_first_time(f, timer->program, ABOUT_MANY))
+	if (vdso_timertable_put(f, timer) == NULL && vdso_follower_first_time(f, timer->program, ABOUT_MANY))
 		vdso_warn(timer->program, "more than %u timers are set by the session's clock: others are not set anew when it changes",
 			  VDSO_FOLLOWER_TIMERS);
 }
@@ -113,7 +64,7 @@ void vdso_timers_forget(struct vdso_follower *f, pid_t program)
 	vdso_lender_forget(f, program);
 	for (uint32_t i = 0; i < f->shared->timers; i++)
 		if (f->shared->timer[i].program == program && !f->shared->timer[i].descriptor)
-			f->shared->timer[i].program = 0;
+			vdso_timertable_drop(f, &f->shared->timer[i]);
 }
 
 void vdso_timers_warn(struct vdso_follower *f, pid_t program, int error)
@@ -127,14 +78,22 @@ void vdso_timers_warn(struct vdso_follower *f, pid_t program, int error)
 		  (int)program, strerror(-error));
 }
 
-int vdso_timers_prepare(const struct vdso_clock *clock, struct vdso_timer *timer)
+int vdso_timers_prepare(struct vdso_follower *f, const struct vdso_clock *clock, struct vdso_timer *timer)
 {
+	struct timespec *at = &timer->next.armed.it_value;
 	struct vdso_time now;
 	int error = vdso_timers_host_time(timer->clock, &now);
 
-	if (error == 0)
-		vdso_timer_translate(clock, now, &timer->next.wanted, &timer->next.armed);
-	return error;
+	if (error != 0)
+		return error;
+	vdso_timer_translate(clock, now, &timer->next.wanted, &timer->next.armed);
+	/* A ms apart, which is far more than what is left of a timer can be read wrong by. */
+	if (at->tv_sec == VDSO_TIMER_NEVER_S) {
+		uint32_t number = f->shared->nevers++ % NEVERS;
+
+		*at = (struct timespec){.tv_sec = at->tv_sec + number / 1000, .tv_nsec = (long)(number % 1000) * 1000000};
+	}
+	return 0;
 }
 
 bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before, struct vdso_time after)
@@ -149,6 +108,16 @@ bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *lef
 	}
 	timer->next.wanted = wanted;
 	return true;
+}
+
+bool vdso_timers_was_set(const struct vdso_timer *timer, const struct itimerspec *old, struct vdso_time before)
+{
+	struct itimerspec wanted = timer->set.wanted;
+	struct vdso_time after;
+
+	return vdso_timers_host_time(timer->clock, &after) == 0 &&
+	       !vdso_timer_is_still(&timer->set.armed, old, before, after, &wanted) &&
+	       !(vdso_timer_is_none(old) && vdso_timer_is_due(&timer->set.armed, after));
 }
 
 /* Whose descriptors the thread's are: its program's, or its own (CLONE_FILES). */
@@ -216,39 +185,64 @@ void vdso_timers_try_again(struct vdso_follower *f)
 	f->timers_due_ns = vdso_threads_now_ns() + AGAIN_NS;
 }
 
+/* False: it is nowhere where it was set from. */
+static bool set_descriptor_anew(struct vdso_follower *f, struct vdso_timer *timer)
+{
+	struct vdso_clock_record record;
+	uint64_t version;
+
+	if (!vdso_sessions_look(f, timer->session, &record, &version))
+		return true;
+	if (!vdso_timerfd_set_anew(f, &record.clock[timer->clock], timer))
+		return false;
+	timer->version = version;
+	return true;
+}
+
+/* Those whose program has ended, or closed them: who has inherited one still waits for it. */
+static void set_lost_anew(struct vdso_follower *f, struct vdso_timers_versions *now)
+{
+	vdso_timerfd_search(f);
+	for (uint32_t i = 0; i < f->shared->timers; i++) {
+		struct vdso_timer *t = &f->shared->timer[i];
+
+		if (t->descriptor && vdso_timers_is_stale(f, now, t) && !set_descriptor_anew(f, t))
+			vdso_timertable_drop(f, t);
+	}
+}
+
 void vdso_timers_anew(struct vdso_follower *f)
 {
 	struct vdso_timers_versions now = {0};
+	bool lost = false;
 
 	f->timers_due_ns = 0;
 	f->timers_passed_over = false;
 	for (uint32_t i = 0; i < f->shared->timers; i++) {
 		struct vdso_timer *timer = &f->shared->timer[i];
-		struct vdso_clock_record record;
-		uint64_t version;
 
 		if (!vdso_timers_is_stale(f, &now, timer))
 			continue;
-		/* One that has been detached keeps its timers as they are. */
-		if (f->shared->attached && vdso_sessions_of(f, timer->program) != timer->session) {
-			timer->program = 0;
-			continue;
-		}
-		if (timer->descriptor) {
-			if (!vdso_sessions_look(f, timer->session, &record, &version))
-				continue;
-			if (vdso_timerfd_set_anew(&record.clock[timer->clock], timer))
-				timer->version = version;
-			else
-				timer->program = 0;
-		} else if (vdso_timers_is_over(timer)) {
-			timer->program = 0;
-		} else if (vdso_errand_is_under_way(f, timer->program)) {
+		if (vdso_timers_is_spent(timer)) {
+			vdso_timertable_drop(f, timer);
+		} else if (!timer->descriptor && vdso_errand_is_under_way(f, timer->program)) {
 			f->timers_passed_over = true;
+		} else if (vdso_timers_is_over(timer)) {
+			timer->lost = timer->descriptor;
+			if (!timer->descriptor)
+				vdso_timertable_drop(f, timer);
+		} else if (f->shared->attached && vdso_sessions_of(f, timer->program) != timer->session) {
+			/* One that has been detached keeps its timers as they are. */
+			vdso_timertable_drop(f, timer);
+		} else if (timer->descriptor) {
+			timer->lost = !set_descriptor_anew(f, timer);
 		} else {
 			vdso_errand_lend(f, timer->program);
 		}
+		lost = lost || (timer->program != 0 && timer->lost);
 	}
+	if (lost)
+		set_lost_anew(f, &now);
 }
 
 int64_t vdso_timers_patience_ns(const struct vdso_follower *f)

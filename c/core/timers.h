@@ -24,6 +24,9 @@ void vdso_timers_note(struct vdso_follower *follower, const struct seccomp_notif
 /* The program has exec'd: its process's own timers are gone. */
 void vdso_timers_forget(struct vdso_follower *follower, pid_t program);
 
+/* One without an interval, whose time has come: nothing sets it anew any more. */
+bool vdso_timers_is_spent(const struct vdso_timer *timer);
+
 /* Its program has ended. */
 bool vdso_timers_is_over(const struct vdso_timer *timer);
 
@@ -40,8 +43,12 @@ bool vdso_timers_is_stale(const struct vdso_follower *follower, struct vdso_time
  * into next.wanted. */
 bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before, struct vdso_time after);
 
+/* Whether what a timer was found at when we set it, `old`, is its program's doing: neither is it still as we had set it (set.armed),
+ * nor has it expired meanwhile. We had looked at `before`. */
+bool vdso_timers_was_set(const struct vdso_timer *timer, const struct itimerspec *old, struct vdso_time before);
+
 /* Puts into next.armed what it is to be set to, for next.wanted: known to a successor before it is done. */
-int vdso_timers_prepare(const struct vdso_clock *clock, struct vdso_timer *timer);
+int vdso_timers_prepare(struct vdso_follower *follower, const struct vdso_clock *clock, struct vdso_timer *timer);
 
 /* The kernel's clock of that id, or what it is another view of. 0 or a negative errno, as above. */
 int vdso_timers_host_time(int id, struct vdso_time *ret);

@@ -127,11 +127,15 @@ def test_an_exec_takes_it_away(privileged: Way, start: Start, program: Path) -> 
     assert timer.count(1) == 1
 
 
-def test_a_thread_with_descriptors_of_its_own(privileged: Way, start: Start, program: Path) -> None:
+def require_pidfds_of_threads() -> None:
     try:
         os.close(os.pidfd_open(os.getpid(), os.O_EXCL))  # PIDFD_THREAD
     except OSError:
         lacking("this kernel has no pidfds of threads (Linux 6.9)")
+
+
+def test_a_thread_with_descriptors_of_its_own(privileged: Way, start: Start, program: Path) -> None:
+    require_pidfds_of_threads()
     timer = Timer(privileged, start, program, "apart")
     timer.set(5, 10)
     timer.adjust("--shift", "+16s")
@@ -306,6 +310,135 @@ def test_a_leader_that_has_ended(privileged: Way, start: Start, program: Path) -
     timer.set(5, 10)
     timer.adjust("--shift", "+16s")
     assert timer.count(2) == 2
+
+
+@pytest.mark.parametrize("kind", ["descriptor", "headless"])
+def test_a_thread_that_has_set_it_and_ended(privileged: Way, start: Start, program: Path, kind: str) -> None:
+    if kind == "headless":
+        require_pidfds_of_threads()
+    timer = Timer(privileged, start, program, kind)
+    assert timer.ask("elsewhere 5 10") == "0"
+    timer.adjust("--shift", "+6s")
+    timer.adjust("--shift", "+10s")
+    assert timer.count(2) == 2
+
+
+def test_a_program_that_has_set_it_and_ended(privileged: Way, start: Start, program: Path) -> None:
+    timer = Timer(privileged, start, program, "descriptor")
+    timer.set(5, 10)
+    timer.ask("leave")
+    assert timer.process.wait(TIMEOUT_S) == 0
+    timer.adjust("--shift", "+6s")
+    assert timer.count(1) == 1
+    timer.ask("leave")
+    timer.adjust("--rate", "0.001")
+    timer.adjust("--shift", "+10s")
+    assert timer.count(1) == 1
+
+
+# Each of these is closed where it was set, and waited for in a child, under another number.
+INHERITED = """
+import ctypes, os, select, sys, time
+libc = ctypes.CDLL(None)
+class Setting(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "at", "at_ns")]
+timers = [libc.timerfd_create(0, 0) for _ in range(4)]
+now = int(time.time())
+for i, fd in enumerate(timers):
+    assert libc.timerfd_settime(fd, 1, ctypes.byref(Setting(0, 0, now + 10 * (i + 1), 0)), None) == 0
+if os.fork() != 0:
+    os.closerange(3, 64)
+    sys.stdin.read()
+    sys.exit()
+elsewhere = [os.dup2(fd, 40 - fd) for fd in timers]
+os.closerange(3, 30)
+poll = select.poll()
+for fd in elsewhere:
+    poll.register(fd, select.POLLIN)
+print("ready", flush=True)
+while elsewhere:
+    for fd, _ in poll.poll():
+        print(elsewhere.index(fd), flush=True)
+        poll.unregister(fd)
+"""
+
+
+@pytest.mark.parametrize("options", [("--freeze",), ("--rate", "0.001")])
+def test_who_has_inherited_it_still_waits(privileged: Way, start: Start, options: tuple[str, ...]) -> None:
+    timer = Timer(privileged, start, sys.executable, "-c", INHERITED, options=options)
+    assert timer.process.stdout is not None
+    read_until(timer.process.stdout.fileno(), "ready\n")
+    for i in range(4):
+        timer.adjust("--shift", "+10s")
+        assert read_until(timer.process.stdout.fileno(), "\n") == f"{i}\n"
+
+
+def test_those_that_are_deleted_are_forgotten(privileged: Way, start: Start, program: Path) -> None:
+    """They are deleted without a word to us; as many as these would leave no room for others."""
+    process = start(privileged.words(program, "process", offset=None))
+    timer = Timer.__new__(Timer)
+    timer.name, timer.vdso, timer.process = str(process.pid), privileged.vdso, process
+    timer.set(3600, 3600)
+    assert timer.ask("churn 17000") == "17000"
+    timer.adjust("--shift", "+61m")
+    assert timer.count(1) == 1
+    timer.set(3600)
+    timer.adjust("--shift", "+61m")
+    assert timer.count(1) == 1
+    assert process.communicate(timeout=TIMEOUT_S)[1] == ""
+
+
+# Timers are set by the moved clock and then by none, over and over, while that clock is changed.
+OTHERWISE = """
+import ctypes, signal, sys, threading, time
+libc = ctypes.CDLL(None)
+class Setting(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "at", "at_ns")]
+class Event(ctypes.Structure):
+    _fields_ = [("value", ctypes.c_void_p), ("signal", ctypes.c_int), ("how", ctypes.c_int),
+                ("rest", ctypes.c_int * 12)]
+def make():
+    if sys.argv[1] == "descriptor":
+        return libc.timerfd_create(0, 0)
+    timer, event = ctypes.c_void_p(), Event(None, 0, 1)
+    assert libc.timer_create(0, ctypes.byref(event), ctypes.byref(timer)) == 0
+    return timer
+settime, gettime = {"descriptor": (libc.timerfd_settime, libc.timerfd_gettime),
+                    "process": (libc.timer_settime, libc.timer_gettime)}[sys.argv[1]]
+timers = [make() for _ in range(20)]
+threading.Thread(target=signal.pause, daemon=True).start()
+left, hour = Setting(), ctypes.byref(Setting(0, 0, 3600, 0))
+print("ready", flush=True)
+until, pause = time.monotonic() + float(sys.argv[2]), 0.0
+while time.monotonic() < until:
+    day = ctypes.byref(Setting(0, 0, int(time.time()) + 86400, 0))
+    for timer in timers:
+        settime(timer, 1, day, None)
+    pause = (pause + 0.00007) % 0.002
+    time.sleep(pause)
+    for timer in timers:
+        settime(timer, 0, hour, None)
+    time.sleep(0.002)
+    patience = time.monotonic() + 2
+    for timer in timers:
+        while gettime(timer, ctypes.byref(left)) != 0 or not 3500 < left.at <= 3600:
+            assert time.monotonic() < patience, left.at
+            time.sleep(0.001)
+print("all", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_its_program_sets_otherwise_meanwhile(privileged: Way, start: Start, kind: str) -> None:
+    timer = Timer(privileged, start, sys.executable, "-c", OTHERWISE, kind, "2", options=("--offset", "+1d"))
+    assert timer.process.stdout is not None
+    said = read_until(timer.process.stdout.fileno(), "ready\n")
+    _, page = find_open(timer.name)
+    while timer.process.poll() is None:
+        adjust(page, Adjustment(shift_ns=10**6))
+        time.sleep(0.0005)
+    out, err = timer.process.communicate(timeout=TIMEOUT_S)
+    assert (said, out, err) == ("ready\n", "all\n", "")
 
 
 @pytest.mark.parametrize(("timers", "threads", "children"), [(4000, 6, 0), (200, 1, 150)])

@@ -1,9 +1,12 @@
 /*
- * timers descriptor|process|leaderless|apart [CLOCK]: one timer (leaderless: the process's, whose main thread has ended; apart: a
- * descriptor of a thread that has its own, whose number is another timer's in the rest of the process), which its standard input tells what to do, a line each, and each of which it
- * answers with a line: "set AT INTERVAL" (seconds from the clock's now on, absolute), "relative SECONDS", "stop": the errno;
- * "count": how often it has expired since it was last asked; "left": the seconds that are left, and those of its interval;
- * "exec": becomes itself anew.
+ * timers descriptor|process|leaderless|headless|apart [CLOCK]: one timer (leaderless: the process's, whose main thread has ended;
+ * headless: a descriptor, likewise; apart: a descriptor of a thread that has its own, whose number is another timer's in the rest
+ * of the process), which its standard input tells what to do, a line each, and each of which it answers with a line:
+ *
+ * "set AT INTERVAL" (seconds from the clock's now on, absolute), "elsewhere AT INTERVAL" (the same, by a thread that ends with it),
+ * "relative SECONDS", "stop": the errno; "count": how often it has expired since it was last asked; "left": the seconds that are
+ * left, and those of its interval; "exec": becomes itself anew; "leave": leaves its place to a child, which says its process id;
+ * "churn N": makes as many others, sets and deletes each: how many.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -84,15 +87,59 @@ static void say_left(void)
 	       (double)left.it_interval.tv_sec + (double)left.it_interval.tv_nsec / 1e9);
 }
 
+static void *set_elsewhere(void *times)
+{
+	static int ret;
+	double *ahead = times;
+
+	ret = set_ahead(ahead[0], ahead[1]);
+	return &ret;
+}
+
+static int in_a_thread(double at, double interval)
+{
+	double times[] = {at, interval};
+	pthread_t thread;
+	void *ret;
+
+	if (pthread_create(&thread, NULL, set_elsewhere, times) != 0 || pthread_join(thread, &ret) != 0)
+		return -1;
+	return *(int *)ret;
+}
+
+static int churn(int count)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_NONE};
+	struct itimerspec setting = {0};
+	timer_t other;
+
+	clock_gettime(clock_id, &setting.it_value);
+	setting.it_value.tv_sec += 3600;
+	for (int i = 0; i < count; i++)
+		if (timer_create(clock_id, &event, &other) != 0 || timer_settime(other, TIMER_ABSTIME, &setting, NULL) != 0 ||
+		    timer_delete(other) != 0)
+			return i;
+	return count;
+}
+
 static int obey(char **argv)
 {
 	double at, interval;
 	char line[128];
+	int number;
 
 	while ((epoll < 0 || epoll_wait(epoll, &(struct epoll_event){0}, 1, -1) == 1) && fgets(line, sizeof(line), stdin) != NULL) {
 		if (sscanf(line, "set %lf %lf", &at, &interval) == 2)
 			printf("%d\n", set_ahead(at, interval));
-		else if (sscanf(line, "relative %lf", &at) == 1)
+		else if (sscanf(line, "elsewhere %lf %lf", &at, &interval) == 2)
+			printf("%d\n", in_a_thread(at, interval));
+		else if (sscanf(line, "churn %d", &number) == 1)
+			printf("%d\n", churn(number));
+		else if (strncmp(line, "leave", 5) == 0) {
+			if (fork() != 0)
+				_exit(0);
+			printf("%d\n", (int)getpid());
+		} else if (sscanf(line, "relative %lf", &at) == 1)
 			printf("%d\n", set(0, (struct itimerspec){.it_value = timespec_of(at)}));
 		else if (strncmp(line, "stop", 4) == 0)
 			printf("%d\n", set(0, (struct itimerspec){0}));
@@ -150,11 +197,11 @@ int main(int argc, char **argv)
 		pthread_join(thread, NULL);
 		return 0;
 	}
-	if (strcmp(argv[1], "descriptor") == 0)
+	if (strcmp(argv[1], "descriptor") == 0 || strcmp(argv[1], "headless") == 0)
 		fd = timerfd_create(clock_id, TFD_NONBLOCK | TFD_CLOEXEC);
 	else if (timer_create(clock_id, &event, &timer) != 0)
 		return 1;
-	if (strcmp(argv[1], "leaderless") == 0) {
+	if (strcmp(argv[1], "leaderless") == 0 || strcmp(argv[1], "headless") == 0) {
 		epoll = epoll_create1(0);
 		epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &(struct epoll_event){.events = EPOLLIN});
 		pthread_create(&thread, NULL, alone, argv);
