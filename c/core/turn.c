@@ -127,14 +127,15 @@ void vdso_turn_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	struct itimerspec setting;
 	struct vdso_deadline d;
 	uint64_t version;
-	bool moved = false, swapped;
+	bool moved = false, may_be, swapped;
 	int err = 1;
 
 	vdso_deadline_plan(n, &d);
-	/* A timer lasts: that of a clock which is the kernel's still may have to be set anew when it no longer is. */
+	/* Waits and timers last: a clock that is the kernel's still may no longer be so when they end. */
 	if (d.way != VDSO_DEADLINE_NONE && vdso_sessions_look(f, session, &record, &version)) {
 		moved = record.clock[d.clock].kind != VDSO_KIND_JUMP;
-		if (moved || (vdso_deadline_is_timer(&d) && vdso_clock_is_wall(d.clock)))
+		may_be = d.way != VDSO_DEADLINE_UNKNOWN && vdso_clock_is_wall(d.clock);
+		if (moved || may_be)
 			err = vdso_argument_open((pid_t)n->pid, &memory);
 	}
 	if (err != 0) {
@@ -149,7 +150,7 @@ void vdso_turn_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	} else if (d.way == VDSO_DEADLINE_UNKNOWN) {
 		warn(f, n, d.call);
 		let_go_on(f, n->id);
-	} else if (!moved) {
+	} else if (!moved && vdso_deadline_is_timer(&d)) {
 		vdso_timers_note(f, n, session, version, &d, &setting);
 		let_go_on(f, n->id);
 	} else if (d.way == VDSO_DEADLINE_TIMERFD) {

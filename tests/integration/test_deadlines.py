@@ -209,6 +209,20 @@ def test_a_thaw_and_a_rate(privileged: Way, start: Start, until: Path, call: str
     assert took < 20 * NS
 
 
+@pytest.mark.parametrize("call", ["cond", "nanosleep", "queue"])
+def test_a_clock_that_nobody_had_moved(privileged: Way, start: Start, until: Path, call: str) -> None:
+    process = start(privileged.words(until, call, "3600", offset=None))
+    waiting = Waiting.__new__(Waiting)
+    waiting.way, waiting.name, waiting.process = privileged, str(process.pid), process
+    assert process.stdout is not None
+    waiting.out = process.stdout.fileno()
+    read_until(waiting.out, "waiting\n")
+    assert waiting.still_waits()
+    waiting.adjust("--shift", "+2h")
+    error, _, past = waiting.outcome()
+    assert (error, past > 0) == (WAITS[call], True)
+
+
 def test_a_freeze_stops_a_wait_that_runs(privileged: Way, start: Start, until: Path) -> None:
     waiting = Waiting(privileged, start, until, "sem", "--rate", "1")
     waiting.adjust("--freeze")
