@@ -1,17 +1,14 @@
 #include "follower.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,6 +18,7 @@
 #include "counting.h"
 #include "deadline.h"
 #include "errand.h"
+#include "exec.h"
 #include "filter.h"
 #include "guard.h"
 #include "leaving.h"
@@ -31,7 +29,6 @@
 #include "sessions.h"
 #include "setting.h"
 #include "sleep.h"
-#include "standing.h"
 #include "task.h"
 #include "threads.h"
 #include "timers.h"
@@ -45,13 +42,13 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
+#define X32_BIT 0x40000000
 #define SOON_NS 500000 /* another tracer of ours needs no longer */
 #define RENEW_NS (VDSO_RENEW_S * UINT64_C(1000000000))
 
 #define PTRACE_EVENT_OF(status) ((unsigned)(status) >> 16)
 
-/* What a warning is about, so that each program gets it once. Deadlines take the call's number. */
-enum { ABOUT_FOREIGN = -1, ABOUT_TRACED = -2, ABOUT_PTRACE = -3, ABOUT_SETUID = -4, ABOUT_CLOSED = 10002 };
+#define ABOUT_CLOSED 10002 /* what a program is told once; calls have their numbers */
 
 bool vdso_follower_is_told(const struct vdso_follower *f, int32_t program, int32_t about)
 {
@@ -90,14 +87,6 @@ void vdso_follower_warn_closed(struct vdso_follower *f, pid_t tid, int error)
 		  strerror(-error));
 }
 
-/* A process id that has come to a new program starts anew. */
-static void forget_warnings(struct vdso_follower *f, int32_t program)
-{
-	for (unsigned i = 0; i < VDSO_FOLLOWER_WARNED; i++)
-		if (f->shared->warned[i].program == program && f->shared->warned[i].about >= 0)
-			f->shared->warned[i].program = 0;
-}
-
 int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
 {
 	struct vdso_follower_message message = {what, value};
@@ -107,58 +96,7 @@ int vdso_follower_tell(const struct vdso_follower *f, char what, int32_t value)
 	return send(f->control, &message, sizeof(message), MSG_NOSIGNAL) == sizeof(message) ? 0 : -errno;
 }
 
-/* ---- the exec ---- */
-
-/* A follower died while it held it, and the next one came too late to see. Its standard error stream has gone with it: the
- * command's has to do. */
-static void warn_ended(struct vdso_follower *f, pid_t tid)
-{
-	vdso_warn(f->shared->command, "a program (pid %d) has ended, and may %s: %s", (int)tid,
-		  f->counts != NULL ? "not have been counted" : "have run on the host's clock", strerror(EOWNERDEAD));
-}
-
-/* Whether ptrace was refused because somebody else is tracing it. */
-static void warn_unheld(struct vdso_follower *f, pid_t tid, bool strict, int error)
-{
-	int tracer = vdso_procfs_number(tid, "TracerPid:");
-	char name[32];
-
-	if (tracer > 0) {
-		if (!vdso_follower_first_time(f, tracer, ABOUT_TRACED))
-			return;
-		vdso_procfs_name(tracer, name, sizeof(name));
-		vdso_warn(tid, "what %s (pid %d) traces %s", name, tracer,
-			  strict              ? "is not started: it could only run on the host's clock" :
-			  f->counts != NULL ? "is not counted" :
-						"keeps the host's clock");
-	} else if (error != -ESRCH && vdso_follower_first_time(f, 0, ABOUT_PTRACE)) {
-		vdso_warn(tid, "programs cannot be traced here (%s) and %s; in a container try --cap-add SYS_PTRACE", strerror(-error),
-			  strict ? "are not started" : f->counts != NULL ? "are not counted" : "run on the host's clock");
-	}
-}
-
-/* Takes hold of a task whose exec waits for our word, and lets it go on into it. */
-static void hold(struct vdso_follower *f, struct vdso_task *task)
-{
-	int error;
-
-	task->phase = VDSO_TASK_NOTIFIED;
-	error = vdso_task_seize(f, task);
-	if (error == -EAGAIN)
-		return;
-	if (error != 0) {
-		warn_unheld(f, task->tid, vdso_sessions_strict(f, task), error);
-		task->phase = VDSO_TASK_NONE;
-		if (vdso_sessions_strict(f, task))
-			vdso_notification_answer(f->listener, task->id, 0, -EPERM);
-		else
-			vdso_notification_go_on(f->listener, task->id);
-		return;
-	}
-	vdso_notification_go_on(f->listener, task->id); /* -ENOENT: its wait was interrupted, and the stop below says so */
-	task->phase = VDSO_TASK_HELD;
-	vdso_tracee_interrupt(task->tid);
-}
+/* ---- tasks ---- */
 
 /* Those whose sibling has failed its exec; who was killed by its success is gone. */
 static void hold_waiting(struct vdso_follower *f)
@@ -174,109 +112,8 @@ static void hold_waiting(struct vdso_follower *f)
 		else if (task->plan != 0 && !vdso_task_sibling_in_exec(f->shared, task->tid))
 			vdso_turn_hold(f, task);
 		else if (task->plan == 0 && !vdso_task_sibling_held(f->shared, task->tid))
-			hold(f, task);
+			vdso_exec_hold(f, task);
 	}
-}
-
-static void on_exec(struct vdso_follower *f, const struct seccomp_notif *n)
-{
-	pid_t tid = (pid_t)n->pid;
-	struct vdso_task *task = vdso_task_find(f->shared, tid);
-	uint32_t session;
-
-	if (task != NULL && (task->phase == VDSO_TASK_HELD || task->phase == VDSO_TASK_LATE)) {
-		/* Its last exec failed and it has made the next before our interrupt came: a search along a PATH. It is
-		 * still held, and the interrupt still pending. */
-		vdso_notification_go_on(f->listener, n->id);
-		vdso_tracee_interrupt(tid);
-		return;
-	}
-	session = vdso_sessions_of(f, tid);
-	if (session == VDSO_ON_HOST) {
-		vdso_standing_forget(f, tid);
-		vdso_notification_go_on(f->listener, n->id);
-		return;
-	}
-	if (task == NULL)
-		task = vdso_task_take(f->shared);
-	if (task == NULL) { /* more execs at once than we can hold */
-		vdso_warn_unswapped(tid, vdso_follower_fate(f, vdso_sessions_strict(f, NULL)), -EAGAIN);
-		if (vdso_sessions_strict(f, NULL))
-			vdso_notification_answer(f->listener, n->id, 0, -EAGAIN);
-		else
-			vdso_notification_go_on(f->listener, n->id);
-		return;
-	}
-	if (f->shared->command == 0)
-		f->shared->command = tid;
-	vdso_leaving_note(f, tid);
-	*task = (struct vdso_task){.tid = tid, .id = n->id, .session = session};
-	if (vdso_task_sibling_held(f->shared, tid))
-		task->phase = VDSO_TASK_WAITING;
-	else
-		hold(f, task);
-}
-
-static void on_exec_stop(struct vdso_follower *f, pid_t tid)
-{
-	pid_t former = vdso_tracee_former(tid);
-	struct vdso_task *task = vdso_task_find(f->shared, former);
-	struct vdso_swap swap = {
-		.landing = f->landing, .image_fd = -1, .clock_fd = -1, .counts = -1, .strict = vdso_sessions_strict(f, task)};
-	char name[32];
-	int error = 0;
-
-	if (task == NULL) { /* cannot be; but nothing may be left held */
-		vdso_tracee_detach(tid, 0);
-		return;
-	}
-	if (former != tid) { /* the leader, which this exec has killed without a word to us */
-		struct vdso_task *leader = vdso_task_find(f->shared, tid);
-
-		if (leader != NULL)
-			leader->phase = VDSO_TASK_NONE;
-		vdso_errand_lost(f, tid);
-	}
-	forget_warnings(f, tid);
-	vdso_sessions_forget(f, tid);
-	vdso_timers_forget(f, tid);
-	if (f->no_new_privs && vdso_procfs_setuid(tid) && vdso_follower_first_time(f, 0, ABOUT_SETUID)) {
-		vdso_procfs_name(tid, name, sizeof(name));
-		vdso_warn(tid, "%s is a setuid program and runs without its privilege: following needs no_new_privs here", name);
-	}
-	if (f->listener < 0) { /* nobody answers questions */
-		swap.image_fd = f->image_fd;
-		swap.clock_fd = f->clock_fd[0];
-		swap.flags = vdso_sessions_flags(f, tid, 0);
-		if (f->counts != NULL)
-			swap.counts = f->counts_fd | (int64_t)vdso_question_program(f, tid) << 20;
-	}
-
-	switch (vdso_tracee_order(tid, &f->area, &swap, &error)) {
-	case VDSO_SWAP_ORDERED:
-		/* Before the detach: it may ask before we have come to the next line. */
-		task->tid = tid;
-		task->phase = f->listener < 0 ? VDSO_TASK_NONE : VDSO_TASK_ORDERED;
-		vdso_sleep_begin(f, tid, task->session);
-		vdso_tracee_detach(tid, 0);
-		return;
-	case VDSO_SWAP_FOREIGN:
-		if (vdso_follower_first_time(f, 0, ABOUT_FOREIGN)) {
-			vdso_procfs_name(tid, name, sizeof(name));
-			vdso_warn(tid, "%s is a 32-bit program and %s", name,
-				  swap.strict         ? "is not started: it could only run on the host's clock" :
-				  f->counts != NULL ? "is not counted; 64-bit programs that it starts are" :
-						      "keeps the host's clock; 64-bit programs that it starts do not");
-		}
-		break;
-	case VDSO_SWAP_REFUSED:
-		vdso_warn_unswapped(tid, vdso_follower_fate(f, swap.strict), error);
-		break;
-	}
-	task->phase = VDSO_TASK_NONE;
-	if (swap.strict)
-		vdso_tracee_refuse(tid);
-	vdso_tracee_detach(tid, 0);
 }
 
 /* A held task has come to a stop that is not an exec's. */
@@ -297,14 +134,8 @@ static void on_other_stop(struct vdso_follower *f, pid_t tid, int status)
 		vdso_errand_stopped(f, task, status);
 		return;
 	}
-	/* Its exec has failed, or our predecessor died while it held it and it has started without us. */
-	if (task != NULL && task->phase == VDSO_TASK_LATE && !vdso_sessions_swapped(f, tid)) {
-		vdso_warn_unswapped(tid, vdso_follower_fate(f, vdso_sessions_strict(f, task)), -EOWNERDEAD);
-		if (vdso_sessions_strict(f, task))
-			kill(tid, SIGKILL);
-	}
 	if (task != NULL)
-		task->phase = VDSO_TASK_NONE;
+		vdso_exec_failed(f, task);
 	vdso_tracee_detach(tid, signal);
 }
 
@@ -334,7 +165,7 @@ static void reap(struct vdso_follower *f)
 		bool held = task != NULL && vdso_task_is_held(task);
 
 		if (WIFSTOPPED(status) && PTRACE_EVENT_OF(status) == PTRACE_EVENT_EXEC)
-			on_exec_stop(f, tid);
+			vdso_exec_stopped(f, tid);
 		else if (WIFSTOPPED(status) && held)
 			on_other_stop(f, tid, status);
 		else if (tid == f->shared->child)
@@ -342,9 +173,7 @@ static void reap(struct vdso_follower *f)
 		else if (WIFSTOPPED(status))
 			vdso_tracee_detach(tid, 0); /* nothing may be left held */
 		if (!WIFSTOPPED(status) && !WIFCONTINUED(status) && task != NULL) {
-			if (task->phase == VDSO_TASK_LATE)
-				warn_ended(f, tid);
-			task->phase = VDSO_TASK_NONE;
+			vdso_exec_ended(f, task);
 			vdso_errand_lost(f, tid);
 		}
 	}
@@ -353,24 +182,25 @@ static void reap(struct vdso_follower *f)
 
 /* ---- the loop ---- */
 
-static bool is_exec(const struct seccomp_data *data)
-{
-	if (data->arch == AUDIT_ARCH_I386)
-		return data->nr == 11 || data->nr == 358;
-	return data->nr == SYS_execve || data->nr == SYS_execveat || data->nr == (0x40000000 | 520) ||
-	       data->nr == (0x40000000 | 545);
-}
-
 /* Who has been detached, and what that has started, is as it would be without us. */
 static bool let_host_go_on(struct vdso_follower *f, const struct seccomp_notif *n)
 {
-	if (!f->shared->attached || is_exec(&n->data) || vdso_sessions_of(f, (pid_t)n->pid) != VDSO_ON_HOST)
+	if (!f->shared->attached || vdso_exec_is(&n->data) || vdso_sessions_of(f, (pid_t)n->pid) != VDSO_ON_HOST)
 		return false;
 	if (vdso_setting_is(&n->data) && !vdso_sessions_let_set(f, (pid_t)n->pid))
 		vdso_notification_answer(f->listener, n->id, 0, -EPERM);
 	else
 		vdso_notification_go_on(f->listener, n->id);
 	return true;
+}
+
+/* An x32 program's deadline or reading, on a kernel that has such programs: they keep the host's clock. */
+static bool is_x32(const struct seccomp_data *data)
+{
+	struct seccomp_data plain = *data;
+
+	plain.nr &= ~X32_BIT;
+	return data->arch == AUDIT_ARCH_X86_64 && plain.nr != data->nr && (vdso_deadline_is(&plain) || vdso_reading_is(&plain));
 }
 
 static void dispatch(struct vdso_follower *f)
@@ -387,18 +217,20 @@ static void dispatch(struct vdso_follower *f)
 	/* Let go on are execs, deadlines and readings, by name: what sets a clock is answered, and so is what is neither. */
 	else if (vdso_setting_is(&n->data))
 		vdso_setting_answer(f, n);
+	else if (is_x32(&n->data))
+		vdso_notification_go_on(f->listener, n->id);
 	else if (vdso_reading_is(&n->data))
 		vdso_reading_answer(f, n);
 	else if (vdso_leaving_is(&n->data))
 		vdso_leaving_answer(f, n);
 	else if (vdso_deadline_is(&n->data))
 		vdso_turn_answer(f, n);
-	else if (!is_exec(&n->data))
+	else if (!vdso_exec_is(&n->data))
 		vdso_notification_answer(f->listener, n->id, 0, -ENOSYS);
 	else if (n->data.arch == AUDIT_ARCH_X86_64 && n->data.nr == SYS_execve && n->data.args[0] == VDSO_ASK_PATH)
 		vdso_question_answer(f, n);
 	else
-		on_exec(f, n);
+		vdso_exec_notified(f, n);
 	n->id = 0;
 }
 
@@ -430,13 +262,7 @@ static void recover(struct vdso_follower *f)
 			task->phase = VDSO_TASK_NONE; /* let go by its death, it makes the call again */
 		} else if (task->phase == VDSO_TASK_NOTIFIED || task->phase == VDSO_TASK_HELD ||
 			   task->phase == VDSO_TASK_LATE) {
-			if (vdso_tracee_seize(task->tid) == 0) {
-				task->phase = VDSO_TASK_LATE;
-				vdso_tracee_interrupt(task->tid);
-			} else {
-				warn_ended(f, task->tid);
-				task->phase = VDSO_TASK_NONE;
-			}
+			vdso_exec_hold_again(f, task);
 		}
 	}
 	if (n->id != 0 && vdso_notification_waits(f->listener, n->id))
