@@ -204,6 +204,16 @@ static PyObject *travelpage_home(PyObject *object, PyObject *Py_UNUSED(none))
 	return answer(err);
 }
 
+static PyObject *travelpage_get_forked(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(vdso_travel_forked(&((struct travelpage *)object)->travel));
+}
+
+static PyObject *travelpage_get_away(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(((struct travelpage *)object)->travel.away);
+}
+
 static PyObject *travelpage_get_reader_fd(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyLong_FromLong(((struct travelpage *)object)->travel.reader_fd);
@@ -246,6 +256,8 @@ static PyMethodDef travelpage_methods[] = {
 static PyGetSetDef travelpage_getset[] = {
 	{"reader_fd", travelpage_get_reader_fd, NULL, "A read-only descriptor of the page; -1 once it is placed.", NULL},
 	{"wake", travelpage_get_wake, travelpage_set_wake, "Whether somebody outside of the process waits for its changes.", NULL},
+	{"forked", travelpage_get_forked, NULL, "Whether this is a forked child, and the page its parent's.", NULL},
+	{"away", travelpage_get_away, NULL, "Whether it has been given back.", NULL},
 	{"borrowed", travelpage_get_borrowed, NULL, "Whether it stands for a session's page.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
@@ -266,6 +278,44 @@ static PyType_Spec travelpage_spec = {
 	.slots = travelpage_slots,
 };
 
+/*
+ * What a journey has of C is the way out of it. A signal handler's exception may come between any two steps of Python, the first of
+ * them included, and there is nobody who would come back for what is left undone; a function of C it cannot keep from its second try.
+ */
+static PyObject *journey_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count))
+{
+	PyObject *type, *value, *traceback, *done = PyObject_CallMethod(self, "stop", NULL);
+
+	if (done != NULL)
+		return done;
+	PyErr_Fetch(&type, &value, &traceback);
+	done = PyObject_CallMethod(self, "stop", NULL);
+	Py_XDECREF(done);
+	if (done == NULL)
+		PyErr_Clear();
+	PyErr_Restore(type, value, traceback);
+	return NULL;
+}
+
+static PyMethodDef journey_methods[] = {
+	{"__exit__", (PyCFunction)(void (*)(void))journey_exit, METH_FASTCALL,
+	 PyDoc_STR("__exit__($self, /, *exc)\n--\n\nCalls stop(), and once more should that be interrupted.")},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot journey_slots[] = {
+	{Py_tp_doc, (void *)"Journey()\n--\n\nEnds by stop(), which may be called again for what it has not come to."},
+	{Py_tp_methods, journey_methods},
+	{0, NULL},
+};
+
+static PyType_Spec journey_spec = {
+	.name = "vdso._core.Journey",
+	.basicsize = sizeof(PyObject),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = journey_slots,
+};
+
 PyDoc_STRVAR(find_doc, "travel_region()\n--\n\nWhere this process reads a clock page of ours. 0: it is on the kernel's image.");
 
 static PyObject *travel_region(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
@@ -283,5 +333,7 @@ static PyMethodDef functions[] = {
 
 int vdso_add_travel(PyObject *module)
 {
-	return PyModule_AddFunctions(module, functions) != 0 ? -1 : vdso_add_type(module, &travelpage_spec);
+	if (PyModule_AddFunctions(module, functions) != 0 || vdso_add_type(module, &journey_spec) != 0)
+		return -1;
+	return vdso_add_type(module, &travelpage_spec);
 }

@@ -40,7 +40,7 @@ static uint64_t round_to_pages(uint64_t bytes)
 	return (bytes + page - 1) / page * page;
 }
 
-static bool may_write(const struct vdso_page *page)
+bool vdso_page_writable(const struct vdso_page *page)
 {
 	return page->here != NULL && *page->here == 1;
 }
@@ -324,7 +324,7 @@ int vdso_page_set_state(struct vdso_page *page, uint64_t set, uint64_t clear)
 {
 	uint64_t state;
 
-	if (!may_write(page))
+	if (!vdso_page_writable(page))
 		return -EPERM;
 	state = atomic_load_explicit(&page->header->state, memory_order_relaxed);
 	atomic_store_explicit(&page->header->state, (state | set) & ~clear, memory_order_release);
@@ -344,7 +344,7 @@ int vdso_page_open_reader(int fd, off_t offset, struct vdso_page *ret)
 void vdso_page_close(struct vdso_page *page)
 {
 	bool writer = page->here != NULL;
-	bool elsewhere = writer && !may_write(page);
+	bool elsewhere = writer && !vdso_page_writable(page);
 
 	if (page->header == NULL)
 		return;
@@ -365,7 +365,7 @@ void vdso_page_close(struct vdso_page *page)
 
 void vdso_page_leave(struct vdso_page *page)
 {
-	if (page->here == NULL || may_write(page) || page->fd < 0)
+	if (page->here == NULL || vdso_page_writable(page) || page->fd < 0)
 		return;
 	close(page->fd);
 	page->fd = -1;
@@ -409,7 +409,7 @@ int vdso_page_stage(struct vdso_page *page, const void *record)
 {
 	_Atomic uint64_t *slot;
 
-	if (!may_write(page))
+	if (!vdso_page_writable(page))
 		return -EPERM;
 	slot = vdso_page_begin(page->header);
 	vdso_copy_in(slot, record, page->window.record_size);
@@ -418,7 +418,7 @@ int vdso_page_stage(struct vdso_page *page, const void *record)
 
 int vdso_page_finish(struct vdso_page *page, bool wake)
 {
-	if (!may_write(page))
+	if (!vdso_page_writable(page))
 		return -EPERM;
 	vdso_page_commit(page->header);
 	if (wake)
@@ -428,7 +428,7 @@ int vdso_page_finish(struct vdso_page *page, bool wake)
 
 int vdso_page_publish(struct vdso_page *page, const void *record, bool wake)
 {
-	if (!may_write(page))
+	if (!vdso_page_writable(page))
 		return -EPERM;
 	vdso_copy_in(vdso_page_begin(page->header), record, page->window.record_size);
 	vdso_page_commit(page->header);
@@ -439,7 +439,7 @@ int vdso_page_publish(struct vdso_page *page, const void *record, bool wake)
 
 int vdso_page_beat(struct vdso_page *page, uint64_t now_ns)
 {
-	if (!may_write(page))
+	if (!vdso_page_writable(page))
 		return -EPERM;
 	atomic_store_explicit(&page->header->heartbeat_ns, now_ns, memory_order_relaxed);
 	return 0;

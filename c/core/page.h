@@ -83,6 +83,9 @@ int vdso_page_succeed(int fd, off_t offset, struct vdso_page *ret);
 /* Says in a page that has no writer any more that it has been replaced, and wakes who waits for a version. */
 int vdso_page_retire(int fd, off_t offset);
 
+/* Whether this process writes it: no forked child does. */
+bool vdso_page_writable(const struct vdso_page *page);
+
 /* Sets and clears VDSO_STATE_*, of the writer's own page. */
 int vdso_page_set_state(struct vdso_page *page, uint64_t set, uint64_t clear);
 

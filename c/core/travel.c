@@ -86,9 +86,14 @@ int vdso_travel_find(uint64_t *ret)
 	return find(NULL, ret, &site);
 }
 
+bool vdso_travel_forked(const struct vdso_travel *t)
+{
+	return !vdso_page_writable(&t->page);
+}
+
 bool vdso_travel_stands(const struct vdso_travel *t)
 {
-	return t->region != 0 && !t->away && (t->site == NULL || leads_to(t->site, t->region));
+	return t->region != 0 && !t->away && !vdso_travel_forked(t) && (t->site == NULL || leads_to(t->site, t->region));
 }
 
 /* ---- the page ---- */

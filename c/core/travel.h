@@ -50,8 +50,11 @@ int vdso_travel_borrow(struct vdso_travel *t, uint64_t region);
 int vdso_travel_give_back(struct vdso_travel *t);
 int vdso_travel_borrow_again(struct vdso_travel *t);
 
-/* Whether the process still reads its clock where we write it: it may have been detached. */
+/* Whether the process still reads its clock where we write it: it may have been detached, or forked. */
 bool vdso_travel_stands(const struct vdso_travel *t);
+
+/* Whether the page is the parent's: what it forked is to have one of its own. */
+bool vdso_travel_forked(const struct vdso_travel *t);
 
 /* The host's REALTIME in ns: the input of every line. */
 int64_t vdso_travel_host_ns(const struct vdso_travel *t);

@@ -538,7 +538,8 @@ class TravelPage:
     def borrow_again(self) -> None:
         """After give_back(): stands for it again."""
     def stands(self) -> bool:
-        """Whether this process reads its clock from this page: it may have been detached."""
+        """Whether this process reads its clock from this page, and writes it: it may have been detached, or
+        forked."""
     def host_ns(self) -> int:
         """The host's REALTIME."""
     def publish(self, in_ns: int, at_ns: int, rate: int, /) -> None:
@@ -550,8 +551,18 @@ class TravelPage:
     @property
     def reader_fd(self) -> int: ...
     @property
-    def borrowed(self) -> bool: ...
+    def forked(self) -> bool: ...  # this is a forked child, and the page its parent's
+    @property
+    def borrowed(self) -> bool: ...  # it stands for a session's page
+    @property
+    def away(self) -> bool: ...  # which is back in its place
     wake: bool  # somebody outside of the process waits for its changes
+
+class Journey:
+    """Ends by its stop(), which may be called again for what it has not come to."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Calls stop(), and once more should that be interrupted: it cannot be kept from that."""
 
 def travel_region() -> int:
     """Where this process reads a clock page of ours. 0: it is on the kernel's image."""

@@ -1,11 +1,13 @@
 """vdso.travel(): everything in the process that reads a clock, and threads, children and waits."""
 
 import asyncio
+import contextlib
 import ctypes
 import datetime as dt
 import functools
 import os
 import queue
+import random
 import resource
 import signal
 import socket
@@ -445,6 +447,37 @@ def wander_from_home() -> None:
 
 
 @apart
+def test_a_child_that_c_has_forked_travels_too() -> None:
+    fork = ctypes.PyDLL(None).fork  # none of Python's at-fork handlers runs
+
+    def forks(body: Callable[[], object]) -> bool:
+        pid: int = fork()
+        if pid == 0:
+            status = 1
+            try:
+                body()
+                status = 0
+            finally:
+                os._exit(status)
+        return succeeded(pid)
+
+    def travels() -> None:
+        with vdso.freeze(9):
+            assert time.time() == 9
+        assert time.time() == 5
+
+    def goes_on() -> None:
+        clock.shift(6)
+        assert time.time() == 11
+
+    with vdso.freeze(5) as clock:
+        assert forks(travels)
+        assert forks(goes_on)
+        assert time.time() == 5
+    assert at_home()
+
+
+@apart
 def test_what_is_execd_is_on_the_hosts_clock() -> None:
     words = [sys.executable, "-c", "import time; print(time.time())"]
     with vdso.travel("2030-01-01"):
@@ -608,6 +641,39 @@ def test_a_signal_handler_travels() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert set(seen) == {7}
     assert at_home()
+
+
+@apart
+def test_a_signal_handler_raises() -> None:
+    """A deadline by SIGALRM, or Ctrl-C: whatever it comes upon, nobody stays away."""
+
+    class Late(Exception):
+        pass
+
+    def handle(*_: object) -> None:
+        raise Late
+
+    os.environ["TZ"] = "UTC"
+    journeys = (vdso.freeze(5), vdso.travel(dt.datetime(2030, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))))
+    for journey in journeys:
+        with journey:  # an import that is interrupted is not this test's
+            pass
+    signal.signal(signal.SIGALRM, handle)
+    late = 0
+    for turn in range(4000):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-6, 60e-6))
+            with journeys[turn % 2]:
+                pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Late:
+            late += 1
+        with contextlib.suppress(Late):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        assert at_home()
+        assert travelling.journeys() == []
+        assert os.environ["TZ"] == "UTC"
+    assert late
 
 
 def test_under_a_tracer(tmp_path: Path) -> None:

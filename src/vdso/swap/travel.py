@@ -8,7 +8,6 @@ clock. Stands here and not in vdso.clocks because the first journey places the p
 import os
 import time
 from threading import RLock
-from types import TracebackType
 from typing import TypeVar
 
 from vdso import _core
@@ -109,7 +108,7 @@ class Clock:
     def _page(self) -> _core.TravelPage:
         if _page is None or self not in _journeys:
             raise JourneyEnded("this journey is over")
-        return _page
+        return _adopt(_page) if _page.forked else _page
 
     def _show(self, page: _core.TravelPage, line: Line) -> None:
         self._line = line  # before it is published, for the same reason as in start()
@@ -117,7 +116,7 @@ class Clock:
             page.publish(*line)
 
 
-class Travel:
+class Travel(_core.Journey):
     """A journey that can be made: a context manager, a decorator, or start() and stop(). Made by travel()."""
 
     __slots__ = ("_at_ns", "_children", "_destination", "_rate", "_started", "_zone")
@@ -133,37 +132,43 @@ class Travel:
 
     def start(self) -> Clock:
         """Goes there. Raises as vdso.travel()."""
-        with _lock:
-            page = _page
-            if page is None or not page.stands():
-                page = _place()
-            if self._children and not _followed:
-                page = _follow(page)
-            at_ns = self._at_ns
-            if at_ns is None:
-                at_ns = when_ns(self._destination, time.time_ns)
-            line = (page.host_ns(), at_ns, self._rate)
-            clock = Clock(line, self._zone)
-            # In this order: a signal handler that travels and comes back in between puts this one in force.
-            _journeys.append(clock)
-            self._started.append(clock)
-            page.publish(*line)
-            if self._zone is not None:
-                _set_zone()
+        clock: Clock | None = None
+        try:
+            with _lock:
+                page = _page
+                if page is None or not page.stands():
+                    page = _place()
+                if self._children and not _followed:
+                    page = _follow(page)
+                at_ns = self._at_ns
+                if at_ns is None:
+                    at_ns = when_ns(self._destination, time.time_ns)
+                line = (page.host_ns(), at_ns, self._rate)
+                clock = Clock(line, self._zone)
+                # In this order: a signal handler that travels and comes back in between puts it in force.
+                _journeys.append(clock)
+                self._started.append(clock)
+                page.publish(*line)
+                if self._zone is not None:
+                    _set_zone()
             return clock
+        except BaseException:  # a signal handler's, too: nobody has the clock by which to end it
+            if clock is not None:
+                end(clock)
+                if clock in self._started:
+                    self._started.remove(clock)
+            raise
 
     def stop(self) -> None:
         """Ends what was started last. Nothing, if nothing is."""
         if self._started:
-            end(self._started.pop())
+            clock = self._started[-1]
+            end(clock)
+            if clock in self._started:  # a signal handler may have stopped it, too
+                self._started.remove(clock)
 
     def __enter__(self) -> Clock:
         return self.start()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def __call__(self, target: Target) -> Target:
         """Decorates a function, coroutine function, generator function or class: see vdso.swap.decorate."""
@@ -205,27 +210,44 @@ def freeze(destination: Destination | None = None, *, tick: bool = False, childr
 
 def end(clock: Clock) -> None:
     """Ends that journey: what it was inside of, or else the host's clock, is in force from the next read."""
-    with _lock:
-        if clock not in _journeys:
-            return
-        newest = _journeys[-1] is clock
-        _journeys.remove(clock)
-        page = _page
-        if newest and page is not None:
-            if _journeys:
-                page.publish(*_journeys[-1]._line)
-            elif page.borrowed:
-                page.give_back()
-            else:
-                page.home()
-        if clock._zone is not None:
+    try:
+        with _lock:
+            if clock not in _journeys:
+                return
+            newest = _journeys[-1] is clock
+            _journeys.remove(clock)
+            if newest:
+                _settle()
+            if clock._zone is not None:
+                _set_zone()
+    except BaseException:  # a signal handler's, at any point of that
+        with _lock:
+            if clock in _journeys:
+                _journeys.remove(clock)
+            _settle()
             _set_zone()
+        raise
 
 
 def journeys() -> list[Clock]:
     """Those that this process is on, the newest last."""
     with _lock:
         return list(_journeys)
+
+
+def _settle() -> None:
+    """Under the lock: what is the newest now is in force, or else the host's clock or the session's."""
+    page = _page
+    if page is None:
+        return
+    if page.forked:
+        page = _adopt(page)
+    if _journeys:
+        page.publish(*_journeys[-1]._line)
+    elif page.borrowed:
+        page.give_back()
+    else:
+        page.home()
 
 
 def _read(line: Line, host_ns: int) -> int:
@@ -237,7 +259,9 @@ def _place() -> _core.TravelPage:
     """Under the lock. What this process is on goes on, should it have been detached in the middle of it."""
     global _page, _forks
     page = _page
-    if page is not None and page.borrowed:
+    if page is not None and page.forked:
+        page = None if page.away else _adopt(page)
+    if page is not None and page.away:
         page.borrow_again()
     if page is None or not page.stands():
         try:
@@ -276,17 +300,24 @@ def _in_child() -> None:
     global _page, _followed
     _followed = False  # but for what it execs, which is on the parent's
     try:
-        if _page is not None and _page.borrowed and not _page.stands():
+        if _page is not None and _page.away:
             _page = None
         if _page is not None:
-            page = own.succeed(_page)
-            if _journeys:
-                page.publish(*_journeys[-1]._line)
-            _page = page
+            _adopt(_page)
     except (OSError, PageError):
         pass  # it stays on the parent's clock; travelling in it says that it may not write that
     finally:
         _lock.release()
+
+
+def _adopt(before: _core.TravelPage) -> _core.TravelPage:
+    """In a forked child, whose page is the parent's: one of its own, where it says the same."""
+    global _page
+    page = own.succeed(before)
+    if _journeys:
+        page.publish(*_journeys[-1]._line)
+    _page = page
+    return page
 
 
 def _set_zone() -> None:
@@ -295,12 +326,12 @@ def _set_zone() -> None:
     wanted = next((clock._zone for clock in reversed(_journeys) if clock._zone is not None), None)
     if wanted is not None and not _zones:
         _host_zone, _zones = os.environ.get("TZ"), True
-    elif wanted is None:
-        if not _zones:
-            return
-        wanted, _zones = _host_zone, False
-    if wanted is None:
+    if not _zones:
+        return
+    tz = _host_zone if wanted is None else wanted
+    if tz is None:
         os.environ.pop("TZ", None)
     else:
-        os.environ["TZ"] = wanted
+        os.environ["TZ"] = tz
     time.tzset()
+    _zones = wanted is not None  # at the end: what is interrupted here is done once more
