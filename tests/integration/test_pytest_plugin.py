@@ -101,6 +101,57 @@ def test_to_there(travel):
     run(pytester, tests, passed=3)
 
 
+def test_a_decorated_class(pytester: pytest.Pytester) -> None:
+    tests = """
+@vdso.freeze("2030-01-01")
+class TestAll:
+    @classmethod
+    def setup_class(cls):
+        cls.began = [year()]
+
+    def setup_method(self, method):
+        self.began.append(method.__name__)
+
+    def teardown_method(self):
+        assert year() == 2030
+
+    def test_one(self):
+        assert (year(), self.began) == (2030, [2030, "test_one"])
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_each(self, number):
+        assert year() == 2030
+        assert self.began[-1] == "test_each"
+
+@vdso.freeze("2030-01-01")
+class TestOthers:
+    @staticmethod
+    def setup_class():
+        assert year() == 2030
+
+    def setup_method(self):
+        assert year() == 2030
+
+    def teardown_class(cls):
+        assert year() == 2030
+
+    def test_one(self):
+        assert year() == 2030
+
+@pytest.fixture
+@vdso.freeze("2030-01-01")
+def there():
+    yield year()
+
+def test_fixture(there):
+    assert (there, year()) == (2030, 2030)
+
+def test_after():
+    assert year() == THIS
+"""
+    run(pytester, tests, passed=6)
+
+
 def test_what_crashes_inside_is_undone(pytester: pytest.Pytester) -> None:
     tests = """
 @pytest.fixture

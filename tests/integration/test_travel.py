@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import unittest
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -270,6 +270,66 @@ def test_functions_coroutines_and_generators() -> None:
     assert asyncio.run(coroutine()) == T_2030
     assert list(generator()) == [T_2030, T_2030]
     assert asyncio.run(collect()) == [T_2030]
+    assert at_home()
+
+
+@apart
+def test_an_asynchronous_generator_is_driven_as_it_would_be_by_itself() -> None:
+    said: list[object] = []
+
+    @vdso.freeze("2030-01-01")
+    async def generator() -> AsyncGenerator[float, str]:
+        try:
+            while True:
+                try:
+                    said.append((yield time.time()))
+                except ValueError as error:
+                    said.append(str(error))
+        finally:
+            await asyncio.sleep(0)
+            said.append(time.time())
+
+    async def drive() -> None:
+        driven = generator()
+        assert await driven.asend(None) == T_2030  # type: ignore[arg-type]
+        assert await driven.asend("sent") == T_2030
+        assert await driven.athrow(ValueError("thrown")) == T_2030
+        await driven.aclose()
+        assert said == ["sent", "thrown", T_2030]
+        assert at_home()
+        driven = generator()
+        await driven.asend(None)  # type: ignore[arg-type]
+        with pytest.raises(KeyError):
+            await driven.athrow(KeyError())
+        assert said[3:] == [T_2030]
+        assert at_home()
+
+    asyncio.run(drive())
+
+
+@apart
+def test_decorated_above_and_below_other_decorators() -> None:
+    class Called:
+        async def __call__(self) -> float:
+            return time.time()
+
+    class Plain:
+        @vdso.freeze("2030-01-01")
+        @staticmethod
+        def static() -> float:
+            return time.time()
+
+        @vdso.freeze("2030-01-01")
+        @classmethod
+        def of_class(cls) -> tuple[type, float]:
+            return cls, time.time()
+
+    assert Plain.static() == Plain().static() == T_2030
+    assert Plain.of_class() == Plain().of_class() == (Plain, T_2030)
+    assert asyncio.run(vdso.freeze("2030-01-01")(Called())()) == T_2030
+    with pytest.raises(UsageError, match="a pytest fixture") as error:
+        vdso.freeze("2030-01-01")(pytest.fixture(lambda: None))
+    assert "above" in error.value.hint
     assert at_home()
 
 

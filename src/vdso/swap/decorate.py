@@ -3,13 +3,16 @@
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from vdso.errors import UsageError
 
 Journey = Callable[[], AbstractContextManager[Any]]
+
+# pytest's own names in a class. They take the class, or the object and the method that is tested, or not.
+XUNIT = ("setup_class", "teardown_class", "setup_method", "teardown_method")
 
 
 def decorate(target: Any, journey: Journey) -> Any:
@@ -21,13 +24,17 @@ def decorate(target: Any, journey: Journey) -> Any:
     """
     if isinstance(target, type):
         return _class(target, journey)
+    if isinstance(target, (staticmethod, classmethod)):
+        return type(target)(_function(target.__func__, journey))
+    if type(target).__name__ == "FixtureFunctionDefinition":  # since pytest 8.4
+        raise UsageError("a pytest fixture, and no function any more", "write @pytest.fixture above it")
     if not callable(target):
         raise UsageError(f"neither a function nor a class: {target!r}", "")
     return _function(target, journey)
 
 
 def _function(function: Any, journey: Journey) -> Any:
-    if inspect.iscoroutinefunction(function):
+    if _is(inspect.iscoroutinefunction, function):
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
@@ -35,16 +42,32 @@ def _function(function: Any, journey: Journey) -> Any:
                 return await function(*args, **kwargs)
 
         return coroutine
-    if inspect.isasyncgenfunction(function):
+    if _is(inspect.isasyncgenfunction, function):
 
         @functools.wraps(function)
-        async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             with journey():
-                async for value in function(*args, **kwargs):
-                    yield value
+                inner = function(*args, **kwargs)
+                try:
+                    step = inner.asend(None)
+                    while True:
+                        try:
+                            value = await step
+                        except StopAsyncIteration:
+                            return
+                        try:
+                            sent = yield value
+                        except GeneratorExit:
+                            raise
+                        except BaseException as thrown:
+                            step = inner.athrow(thrown)
+                        else:
+                            step = inner.asend(sent)
+                finally:
+                    await inner.aclose()
 
         return asynchronous_generator
-    if inspect.isgeneratorfunction(function):
+    if _is(inspect.isgeneratorfunction, function):
 
         @functools.wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -61,6 +84,11 @@ def _function(function: Any, journey: Journey) -> Any:
     return call
 
 
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Also of an object that is called like one."""
+    return kind(function) or kind(function.__call__)
+
+
 def _class(target: Any, journey: Journey) -> Any:
     unittest = sys.modules.get("unittest")
     if unittest is not None and issubclass(target, unittest.TestCase):
@@ -71,11 +99,25 @@ def _class(target: Any, journey: Journey) -> Any:
             if name.startswith("_") or name in taken:
                 continue
             taken.add(name)
-            if isinstance(value, (staticmethod, classmethod)):
-                setattr(target, name, type(value)(_function(value.__func__, journey)))
-            elif inspect.isfunction(value):
-                setattr(target, name, _function(value, journey))
+            bound = isinstance(value, (staticmethod, classmethod))
+            function = value.__func__ if bound else value
+            if not inspect.isfunction(function):
+                continue
+            moved = _function(function, journey)
+            if name in XUNIT:
+                moved = _with_arity(moved, function)
+            setattr(target, name, type(value)(moved) if bound else moved)
     return target
+
+
+def _with_arity(moved: Any, function: Any) -> Any:
+    """For who counts the arguments of the code itself, as pytest does before it calls these methods."""
+    match function.__code__.co_argcount:
+        case 1:
+            return functools.wraps(moved)(lambda this: moved(this))
+        case 2:
+            return functools.wraps(moved)(lambda this, which: moved(this, which))
+    return moved
 
 
 def _test_case(target: Any, journey: Journey) -> Any:
