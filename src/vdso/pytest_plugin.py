@@ -1,9 +1,10 @@
 """pytest: the marker and the fixture `travel`, and `--at WHEN` for a whole run. See docs/pytest.md.
 
 Every pytest run of an environment that has vdso imports this, so it imports nothing that such a run has not:
-vdso.swap.travel comes with the first test that travels.
+vdso.swap.travel comes with the first test that travels. PYTEST_DONT_REWRITE: it has no assertions.
 """
 
+import inspect
 import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -16,21 +17,29 @@ if TYPE_CHECKING:
     from vdso.swap.travel import Clock
 
 _not_possible = pytest.StashKey[str]()  # why the run does not begin at --at, and all of it is skipped
+_lasting = pytest.StashKey[list["Clock"]]()  # journeys of fixtures that outlast a test
 
 
 class Traveller:
     """The fixture `travel`: called, it begins a journey that lasts until the test's end."""
 
+    __slots__ = ("_clocks",)
+
     def __init__(self) -> None:
         self._clocks: list[Clock] = []
 
     def __call__(
-        self, destination: "Destination", *, rate: float | None = None, tick: bool | None = None
+        self,
+        destination: "Destination",
+        *,
+        rate: float | None = None,
+        tick: bool | None = None,
+        children: bool = False,
     ) -> "Clock":
         """As vdso.travel(), from now on. Gives the clock, to be moved."""
         import vdso
 
-        clock = vdso.travel(destination, rate=rate, tick=tick).start()
+        clock = vdso.travel(destination, rate=rate, tick=tick, children=children).start()
         self._clocks.append(clock)
         return clock
 
@@ -46,9 +55,30 @@ class Traveller:
         else:
             self(destination, tick=tick)
 
+    def at(self, when: "Destination") -> None:
+        """move_to(), at the pace that it has."""
+        self.move_to(when)
+
     def shift(self, delta: "Duration") -> None:
         """Moves the clock by seconds, a timedelta, or text such as "1h"."""
         self.clock.shift(delta)
+
+    def tick(self, delta: "Duration" = 1) -> None:
+        """shift(), by one second unless told otherwise."""
+        self.clock.tick(delta)
+
+    def freeze(self) -> None:
+        """Stops the clock where it is."""
+        self.clock.freeze()
+
+    @property
+    def rate(self) -> float:
+        """How fast the clock goes: as vdso.swap.travel.Clock has it."""
+        return self.clock.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self.clock.rate = rate
 
     def end(self) -> None:
         """Ends all journeys that it began."""
@@ -77,8 +107,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "travel(destination, *, rate=1, tick=True): run the test at another time, as vdso.travel() has it",
+        "travel(destination, *, rate=1, tick=True, children=False): run the test at another time, as "
+        "vdso.travel() has it",
     )
+    if config.getini("vdso_travel") not in ("fail", "skip"):
+        raise pytest.UsageError(f"vdso_travel is fail or skip, and not {config.getini('vdso_travel')!r}")
     when: str | None = config.getoption("vdso_at")
     if when is not None:
         _travel_all(config, when)
@@ -106,8 +139,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
-        if item.get_closest_marker("travel") is not None and hasattr(item, "fixturenames"):
+        if _marker(item) is not None and hasattr(item, "fixturenames"):
             _travel_first(item)
+
+
+def _marker(item: Any) -> pytest.Mark | None:
+    """The nearest: of the parameter, the test, its class, its module."""
+    marks: list[pytest.Mark] = getattr(getattr(item, "callspec", None), "marks", [])
+    of_parameter = next((mark for mark in marks if mark.name == "travel"), None)
+    nearest: pytest.Mark | None = of_parameter or item.get_closest_marker("travel")
+    return nearest
 
 
 def _travel_first(item: Any) -> None:
@@ -126,7 +167,7 @@ def _travel_first(item: Any) -> None:
 def travel(request: pytest.FixtureRequest) -> Generator[Traveller, None, None]:
     """Journeys that end with the test: travel("2030-01-01"), travel.move_to(...), travel.shift("1h")."""
     traveller = Traveller()
-    marker = request.node.get_closest_marker("travel")
+    marker = _marker(request.node)
     refused = _go(traveller, marker) if marker is not None else None
     if refused is not None:
         _refuse(request.config, refused)
@@ -140,9 +181,12 @@ def _go(traveller: Traveller, marker: pytest.Mark) -> "VdsoError | None":
     try:
         traveller(*marker.args, **marker.kwargs)
     except TypeError:
-        return UsageError(
-            "@pytest.mark.travel cannot be read", 'such as @pytest.mark.travel("2030-01-01", rate=0)'
-        )
+        try:
+            inspect.signature(traveller).bind(*marker.args, **marker.kwargs)
+        except TypeError:
+            hint = 'such as @pytest.mark.travel("2030-01-01", rate=0)'
+            return UsageError("@pytest.mark.travel cannot be read", hint)
+        raise  # of what was to give the destination
     except VdsoError as error:
         return error
     return None
@@ -156,9 +200,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     module = sys.modules.get("vdso.swap.travel")
     if module is None:
         return
-    for clock in reversed(_journeys()):
-        if clock not in before:
-            module.end(clock)
+    _end_all_but(before)
     from vdso.errors import SwapError, VdsoError
 
     error = outcome.excinfo[1] if outcome.excinfo is not None else None
@@ -167,6 +209,33 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
             error.add_note(error.hint)
         if isinstance(error, SwapError) and _skips(item.config):
             outcome.force_exception(pytest.skip.Exception(_in_words(error)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, None]:
+    """What its fixtures and setup_method began and did not end, ends with them."""
+    before = _journeys()
+    yield
+    _end_all_but(before + item.config.stash.get(_lasting, []))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(
+    fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest
+) -> Generator[None, Any, None]:
+    before = _journeys()
+    outcome = yield
+    if fixturedef.scope != "function" and outcome.excinfo is None and len(_journeys()) > len(before):
+        lasting = request.config.stash.get(_lasting, [])
+        request.config.stash[_lasting] = [
+            clock for clock in _journeys() if clock in lasting or clock not in before
+        ]
+
+
+def _end_all_but(others: "list[Clock]") -> None:
+    for clock in reversed(_journeys()):
+        if clock not in others:
+            sys.modules["vdso.swap.travel"].end(clock)
 
 
 def _journeys() -> list[Any]:
@@ -183,10 +252,7 @@ def _refuse(config: pytest.Config, error: "VdsoError") -> None:
 
 
 def _skips(config: pytest.Config) -> bool:
-    chosen = config.getini("vdso_travel")
-    if chosen not in ("fail", "skip"):
-        raise pytest.UsageError(f"vdso_travel is fail or skip, and not {chosen!r}")
-    return bool(chosen == "skip")
+    return bool(config.getini("vdso_travel") == "skip")
 
 
 def _in_words(error: "VdsoError") -> str:

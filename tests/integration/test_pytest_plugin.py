@@ -69,6 +69,18 @@ def test_the_marker(pytester: pytest.Pytester) -> None:
         def test_nearer(self):
             assert year() == 2031
 
+        @pytest.mark.travel("2031-01-01")
+        @pytest.mark.parametrize(
+            "wanted", [2031, pytest.param(2032, marks=pytest.mark.travel("2032-01-01"))]
+        )
+        def test_nearest(self, wanted):
+            assert year() == wanted
+
+    @pytest.mark.travel("2030-01-01", children=True)
+    def test_what_it_execs():
+        import subprocess
+        assert subprocess.run(["date", "-u", "+%Y"], capture_output=True).stdout == b"2030\\n"
+
     @pytest.mark.travel("2030-01-01")
     class TestCase(unittest.TestCase):
         def test_case(self):
@@ -77,7 +89,7 @@ def test_the_marker(pytester: pytest.Pytester) -> None:
     def test_after():
         assert year() == THIS
     """
-    run(pytester, "\n".join(line[4:] for line in tests.splitlines()), passed=8)
+    run(pytester, "\n".join(line[4:] for line in tests.splitlines()), passed=11)
 
 
 def test_the_fixture(pytester: pytest.Pytester) -> None:
@@ -97,8 +109,18 @@ def test_from_here(travel):
 def test_to_there(travel):
     travel.move_to("2030-01-01", tick=False)
     assert time.time() == T_2030
+
+def test_as_its_clock(travel):
+    travel.freeze()
+    travel.at("2030-01-01")
+    travel.tick()
+    assert (time.time(), travel.rate) == (T_2030 + 1, 0)
+    travel.rate = 60
+    assert travel.clock.rate == 60
+    with pytest.raises(AttributeError):
+        travel.pace = 60
 """
-    run(pytester, tests, passed=3)
+    run(pytester, tests, passed=4)
 
 
 def test_a_decorated_class(pytester: pytest.Pytester) -> None:
@@ -165,6 +187,63 @@ def longer():
     with vdso.freeze("2035-01-01"):
         yield
 
+@pytest.fixture
+def stays():
+    vdso.travel("2045-01-01").start()
+
+@pytest.fixture
+def fails():
+    vdso.travel("2046-01-01").start()
+    raise OSError
+
+@pytest.fixture(scope="module")
+def fails_for_all():
+    vdso.travel("2047-01-01").start()
+    raise OSError
+
+@pytest.fixture(scope="class")
+def until_the_end():
+    journey = vdso.travel("2048-01-01")
+    journey.start()
+    yield
+    journey.stop()
+
+class TestMethods:
+    def setup_method(self):
+        vdso.travel("2049-01-01").start()
+
+    def test_there(self):
+        assert year() == 2049
+
+    def teardown_method(self):
+        assert year() == 2049
+
+def test_in_a_fixture(stays):
+    assert year() == 2045
+
+def test_not_in_the_next():
+    assert year() == THIS
+
+def test_after_one_that_fails(fails):
+    pass
+
+def test_home_from_there():
+    assert year() == THIS
+
+def test_after_one_that_fails_for_all(fails_for_all):
+    pass
+
+def test_home_from_there_too():
+    assert year() == THIS
+
+@pytest.mark.usefixtures("until_the_end")
+class TestLonger:
+    def test_begins(self, stays):
+        assert year() == 2045
+
+    def test_goes_on(self):
+        assert year() == 2048
+
 @pytest.mark.travel("2030-01-01")
 def test_fails():
     vdso.travel("2040-01-01").start()
@@ -183,7 +262,7 @@ def test_module_begins(longer):
 def test_module_goes_on():
     assert year() == 2035
 """
-    run(pytester, tests, passed=3, failed=2)
+    run(pytester, tests, passed=10, failed=2, errors=2)
 
 
 def test_at(pytester: pytest.Pytester) -> None:
@@ -252,6 +331,14 @@ def test_a_marker_that_cannot_be_meant(pytester: pytest.Pytester, marker: str, m
     done.stdout.fnmatch_lines([f"*{message}*", "such as*" if "rate" not in marker else "*"])
     done.stdout.no_fnmatch_line("*Traceback*")
     done.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_a_configuration_that_cannot_be_meant(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    pytester.makeini("[pytest]\nvdso_travel = perhaps")
+    done = pytester.runpytest_subprocess()
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: vdso_travel is fail or skip, and not 'perhaps'"])
 
 
 def test_an_option_that_cannot_be_meant(pytester: pytest.Pytester) -> None:
