@@ -66,6 +66,7 @@ int main(int argc, char **argv)
 	if (order.pid <= 0 || (!order.detach && (order.clock_fd < 0 || order.image_fd < 0)))
 		return usage();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* ignored before us, our child would leave no status */
 	if (go >= 0 && read(go, &byte, 1) != 1)
 		return 1;
 	vdso_attach(&order, &report);

@@ -95,6 +95,17 @@ def main(arguments: list[str] | None = None) -> int:
         return missing.exit_code
 
 
+def take_streams() -> None:
+    """Opens those standard streams that the caller has closed: nothing else is to get their numbers."""
+    import os
+
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
 def silence() -> None:
     """Lets go of standard output: the interpreter's own flush at exit must not fail once more."""
     import os
@@ -121,10 +132,8 @@ def dispatch(arguments: list[str]) -> int:
         return 2
     word = arguments[0]
     if word in COMMANDS:
-        if sys.stdout is None and word != "run":  # closed by the caller; `run` hands it on as it is
-            import os
-
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if None in (sys.stdin, sys.stdout, sys.stderr) and word != "run":  # which hands them on as they are
+            take_streams()
         command = __import__(f"vdso.commands.{word}", fromlist=["main"])
         return int(command.main(arguments[1:]))
     if word == "help" and len(arguments) == 2 and arguments[1] in COMMANDS:

@@ -455,3 +455,12 @@ def test_another_user_s(
         process.wait()
     for holder in holders(name):
         await_end(holder)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_from_where_standard_streams_are_closed(begin: Begin, vdso: str, closed: str) -> None:
+    """As from a service's hook, or cron: nothing of ours gets their numbers."""
+    process = begin()
+    for words in (f"attach {process.pid} --no-follow --offset +1000d --timeout 20", f"detach {process.pid}"):
+        assert finish(["sh", "-c", f'exec "$0" {words} {closed}', vdso]).returncode == 0
+        assert near(apart(process), 1000 * DAY_NS if words.startswith("attach") else 0)

@@ -682,6 +682,38 @@ def test_without_a_descriptor_to_spare() -> None:
     assert at_home()
 
 
+@pytest.mark.parametrize("reaped", [False, True])
+@apart
+def test_where_nobody_waits_for_children(reaped: bool) -> None:
+    """SIGCHLD is ignored, or whoever handles it takes every child's status."""
+
+    def reap(*_: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0] != 0:
+                pass
+
+    signal.signal(signal.SIGCHLD, reap if reaped else signal.SIG_IGN)
+    with vdso.freeze(7, children=True):
+        assert time.time() == 7
+        assert finish(["date", "+%s"]).stdout == "7\n"
+    assert at_home()
+
+
+@apart
+def test_without_standard_streams() -> None:
+    """As a daemon is: the numbers go to whatever is opened next."""
+    for stream in range(3):
+        os.close(stream)
+    with vdso.freeze(7):
+        assert time.time() == 7
+    with vdso.freeze(8, children=True):
+        assert subprocess.check_output(["date", "+%s"]) == b"8\n"
+    assert at_home()
+    for stream in range(3):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(stream)
+
+
 @apart
 def test_a_signal_handler_travels() -> None:
     def handle(*_: object) -> None:

@@ -5,6 +5,8 @@ Knows where the page is and not what it is to say.
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vdso import _core
 from vdso.errors import ChildrenNotFollowed, HelperMissing, NotAttachable, SwapError
@@ -18,19 +20,35 @@ def place() -> _core.TravelPage:
     Stops the process's threads for a moment, unless it is on a clock page already: that one is then kept
     aside, until give_back(). Raises as swap.attach.attach(), and NotAttachable.
     """
+    with streams_taken():
+        try:
+            page = _core.TravelPage()
+            region = _core.travel_region()
+        except OSError as error:
+            raise _no_clock(error) from None
+        if region != 0:
+            return _borrow(page, region)
+        attach(os.getpid(), page.reader_fd)
+        page.arrive()
+        return page
+
+
+@contextmanager
+def streams_taken() -> Iterator[None]:
+    """Meanwhile those standard streams are open that are closed, as a daemon's may be: nothing that is opened
+    must get their numbers, at which a helper has streams of its own. Raises SwapError."""
+    taken: list[int] = []
     try:
-        page = _core.TravelPage()
-        region = _core.travel_region()
-    except OSError as error:
-        raise SwapError(
-            f"this process cannot be given a clock: {error.strerror}",
-            "it takes /proc, and a few free descriptors",
-        ) from None
-    if region != 0:
-        return _borrow(page, region)
-    attach(os.getpid(), page.reader_fd)
-    page.arrive()
-    return page
+        try:
+            while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+                taken.append(fd)
+            os.close(fd)
+        except OSError as error:
+            raise _no_clock(error) from None
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def succeed(before: _core.TravelPage) -> _core.TravelPage:
@@ -76,6 +94,13 @@ def _launch(clock_fd: int) -> int:
         return _core.launch(FOLLOWER, image_fd, clock_fd, flags, -1, -1, False, False, None)[0]
     finally:
         os.close(image_fd)
+
+
+def _no_clock(error: OSError) -> SwapError:
+    return SwapError(
+        f"this process cannot be given a clock: {error.strerror}",
+        "it takes /proc, and a few free descriptors",
+    )
 
 
 def _borrow(page: _core.TravelPage, region: int) -> _core.TravelPage:

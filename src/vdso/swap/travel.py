@@ -283,14 +283,15 @@ def _follow(page: _core.TravelPage) -> _core.TravelPage:
     """By a page whose descriptor is still to be had, and can be given to the follower."""
     global _page, _followed
     own.check_followable(page)
-    another = _core.TravelPage()
-    clock_fd = os.dup(another.reader_fd)
-    try:
-        another.succeed(page)
-        _page = another
-        own.follow(clock_fd)
-    finally:
-        os.close(clock_fd)
+    with own.streams_taken():
+        another = _core.TravelPage()
+        clock_fd = os.dup(another.reader_fd)
+        try:
+            another.succeed(page)
+            _page = another
+            own.follow(clock_fd)
+        finally:
+            os.close(clock_fd)
     another.wake = _followed = True
     return another
 
