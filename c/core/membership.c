@@ -98,6 +98,9 @@ int vdso_membership_read(pid_t pid, uint64_t *ret)
 	struct vdso_membership found;
 	int error = vdso_membership_look(pid, &found);
 
-	*ret = error == 0 && (found.kind == VDSO_MEMBER_SWAPPED || found.kind == VDSO_MEMBER_ATTACHED) ? found.inode : 0;
+	if (error != 0 || (found.kind != VDSO_MEMBER_SWAPPED && found.kind != VDSO_MEMBER_ATTACHED))
+		*ret = 0;
+	else /* while it travels it has another page there, which is nobody's but its own */
+		*ret = found.process.clock != 0 ? found.process.clock : found.inode;
 	return error;
 }

@@ -335,24 +335,28 @@ static uint32_t learn(struct vdso_follower *f, uint64_t inode)
 
 /* ---- which a task is on ---- */
 
+/* Of the page that it reads, or, while it travels, of the one in whose place it has a page of its own; -1: of none. */
+static int by_member(const struct vdso_follower_shared *s, const struct vdso_membership *m)
+{
+	int index = by_inode(s, m->inode);
+
+	return index >= 0 ? index : by_inode(s, m->process.clock);
+}
+
 /* That the program of the task says by itself; -1: it says nothing. */
 static int of_program(struct vdso_follower *f, pid_t tid)
 {
 	const struct vdso_membership *m = vdso_standing_look(f, tid);
 	bool followed = (m->process.flags & VDSO_PROCESS_FOLLOWED) != 0;
-	uint64_t inode = m->inode;
-	int index = by_inode(f->shared, inode);
+	int index = by_member(f->shared, m);
 
-	/* One that travels has a page of its own in the place of the session's. */
-	if (index < 0)
-		index = by_inode(f->shared, m->process.clock);
 	switch (m->kind) {
 	case VDSO_MEMBER_ATTACHED:
 		/* A process that travels is attached without, and has asked by itself. */
 		if (index >= 0 && (followed || !f->shared->attached || f->shared->session[index].asked))
 			return index;
 		if (followed)
-			return (int)learn(f, inode);
+			return (int)learn(f, m->inode);
 		break;
 	case VDSO_MEMBER_SWAPPED:
 		if (index < 0) /* it may be back on its session's page by the next time, and nothing else of it shows that */
@@ -418,7 +422,7 @@ bool vdso_sessions_let_set(struct vdso_follower *f, pid_t tid)
 bool vdso_sessions_runs_on(struct vdso_follower *f, pid_t tid, uint32_t *ret)
 {
 	const struct vdso_membership *m = vdso_standing_look(f, tid);
-	int index = m->kind == VDSO_MEMBER_SWAPPED || m->kind == VDSO_MEMBER_ATTACHED ? by_inode(f->shared, m->inode) : -1;
+	int index = m->kind == VDSO_MEMBER_SWAPPED || m->kind == VDSO_MEMBER_ATTACHED ? by_member(f->shared, m) : -1;
 
 	*ret = index >= 0 ? (uint32_t)index : 0;
 	return index >= 0;

@@ -234,6 +234,19 @@ static void *again(const void *from, uint64_t to)
 	return mremap((void *)(uintptr_t)from, 0, VDSO_CLOCK_BYTES, MREMAP_MAYMOVE);
 }
 
+/* Says in the process page which session's page ours stands for: who answers for the session (sessions.c) sees a page there that
+ * it does not know. Without the right to write there, what sets the clock is refused. */
+static void say_whose(const struct vdso_space *space, uint64_t region)
+{
+	struct vdso_process *process = (struct vdso_process *)(uintptr_t)(region + VDSO_CLOCK_BYTES);
+
+	for (uint32_t i = 0; i < space->regions; i++)
+		if (space->region[i].at == region && mprotect(process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) == 0) {
+			process->clock = space->region[i].inode;
+			mprotect(process, VDSO_PAGE_BYTES, PROT_READ);
+		}
+}
+
 int vdso_travel_borrow(struct vdso_travel *t, uint64_t region)
 {
 	const void *there = (const void *)(uintptr_t)region;
@@ -243,18 +256,19 @@ int vdso_travel_borrow(struct vdso_travel *t, uint64_t region)
 	void *lent;
 	int err = say_the_same(t, there, &record);
 
-	if (err == 0 && !is_swapped(region)) {
+	if (err == 0)
 		err = vdso_space_read_file("/proc/self/maps", &space);
-		site = find_site(&space, region);
-	}
 	if (err != 0)
 		return err;
+	if (!is_swapped(region))
+		site = find_site(&space, region);
 	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
 		if (!vdso_clock_is_wall(id) && record.clock[id].kind != VDSO_KIND_JUMP)
 			return -EOPNOTSUPP;
 	lent = again(there, 0);
 	if (lent == MAP_FAILED)
 		return -errno;
+	say_whose(&space, region);
 	err = place(t->reader_fd, region);
 	if (err != 0) {
 		munmap(lent, VDSO_CLOCK_BYTES);

@@ -81,8 +81,9 @@ struct vdso_process {
 	uint64_t counts;   /* where the memfd is mapped, behind the private pages */
 	uint32_t counting; /* VDSO_COUNT_* */
 	uint32_t program;  /* the program's cell */
+	/* Of a process that is attached, or has travelled on a session; 0 in others. */
+	uint64_t clock;   /* the inode of the clock page's file; of the session's, while it travels */
 	/* Of an attached process; 0 in others. */
-	uint64_t clock;   /* the inode of the clock page's file */
 	uint32_t filters; /* how many seccomp filters it had when all of them were known to let the injected code's calls through */
 	uint32_t filter;  /* what that of ours notifies, as far as it is known: VDSO_FILTER_* (filter.h) */
 };

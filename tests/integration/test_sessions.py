@@ -408,6 +408,15 @@ def test_no_such_session(vdso_time: list[str]) -> None:
     assert done.stderr.startswith("vdso: there is no session no-such-session\n")
 
 
+@pytest.mark.parametrize("name", ["\u00b2", "1" * 5000, "../x"], ids=["superscript", "long", "path"])
+def test_no_such_session_beside_another(privileged: Way, start: Start, name: str) -> None:
+    """Digits that int() does not take, among others."""
+    session = Session(privileged, start)
+    session.read()
+    done = session.time(name=name)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (125, f"vdso: there is no session {name}")
+
+
 @pytest.fixture(autouse=True)
 def _host_stays() -> Iterator[None]:
     before = time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from apart import apart, in_child, succeeded
-from harness import TIMEOUT_S, finish, lacking, want
+from harness import TIMEOUT_S, finish, lacking, want, without_time
 
 import vdso
 from vdso.clocks.destination import FIRST_NS
@@ -801,6 +801,46 @@ print(*years)
 def test_inside_of_vdso_run_the_session_comes_back(vdso: str, options: list[str]) -> None:
     done = finish([vdso, "run", *options, "--", sys.executable, "-c", THERE_AND_BACK])
     assert done.stdout.split() == ["2040", *["2050", "0", "2040", "0"] * 2], done.stderr
+
+
+SETTING = """
+import time, vdso
+def setting(second):
+    time.clock_settime(time.CLOCK_REALTIME, second)
+    return time.gmtime().tm_year
+years = []
+with vdso.travel("2050-06-01"):
+    years.append(setting(1893456000))
+years.append(time.gmtime().tm_year)
+with vdso.travel("2050-06-01"):
+    years.append(setting(1930000000))
+years.append(setting(1990000000))
+print(*years)
+"""
+
+
+@pytest.mark.parametrize("options", [["--at", "2040-06-01"], ["--rate", "2"]])
+def test_what_sets_the_clock_meanwhile_sets_the_sessions(vdso: str, options: list[str]) -> None:
+    done = finish([*without_time(), vdso, "run", *options, "--", sys.executable, "-c", SETTING])
+    assert done.stdout.split() == ["2050", "2030", "2050", "2033"], done.stderr
+
+
+def test_a_session_knows_who_travels_on_it(vdso: str) -> None:
+    """Of several that one follower has the one that it is on is set, and found by the process's id."""
+    outer, inner = (f"travel-{name}-{os.getpid()}" for name in ("outer", "inner"))
+    program = f"""
+import json, os, subprocess, time, vdso
+def told(name): return json.loads(subprocess.check_output([{vdso!r}, "time", name, "--json"]))
+with vdso.travel("2050-06-01"):
+    time.clock_settime(time.CLOCK_REALTIME, 1893456000)
+    there = told(str(os.getpid()))
+    print(there["name"], there["realtime_ns"] // 10**9 // 60 * 60, os.getpid() in there["programs"])
+print(time.gmtime().tm_year, told({outer!r})["offset_ns"] // 10**9)
+"""
+    words = [vdso, "run", "--session", outer, "--offset", "+10s", "--", "sh", "-c", '"$@"; :', "sh"]
+    words += [vdso, "run", "--session", inner, "--at", "2040-01-01", "--", sys.executable, "-c", program]
+    done = finish([*without_time(), *words])
+    assert done.stdout == f"{inner} 1893456000 True\n2030 10\n", done.stderr
 
 
 def test_on_a_session_that_moves_more_than_the_date(vdso: str) -> None:

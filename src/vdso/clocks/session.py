@@ -169,7 +169,7 @@ def find(name: str | None) -> Found:
 
 
 def _is_on(session: Found, name: str | None) -> bool:
-    return name is not None and name.isdigit() and int(name) in session.programs
+    return name is not None and name in map(str, session.programs)
 
 
 def of_process(pid: int) -> Found | None:

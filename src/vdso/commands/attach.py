@@ -59,7 +59,7 @@ def timeout_s(text: str) -> float:
 
 def pid(text: str) -> int:
     """A process id. Raises UsageError."""
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 0 < int(text) < 1 << 31:
         raise UsageError(f"no process id: {text}", "a number, such as pidof or ps show")
     return int(text)
 
