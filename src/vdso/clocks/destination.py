@@ -65,7 +65,7 @@ def in_range(ns: int, when: object) -> int:
     if not FIRST_NS <= ns <= LAST_NS:
         raise BadWhen(
             f"Python's clock does not go so far: {when}",
-            "it counts in 64 bits of nanoseconds: from 1677-09-21 to 2262-04-11",
+            "it counts in 64 bits of nanoseconds: from 1677-09-21T00:12:44Z to 2262-04-11T23:47:16Z",
         )
     return ns
 
@@ -89,7 +89,7 @@ def rate_fixed(rate: float) -> int:
         raise BadRate(f"not a rate: {rate!r}")
     if rate == 0 or rate == 1:
         return int(rate) * RATE_ONE
-    return parse_rate(str(rate))
+    return parse_rate(str(rate) if isinstance(rate, (str, int)) else repr(float(rate)))
 
 
 def zone_of(when: Destination) -> str | None:
@@ -121,10 +121,26 @@ def _seconds_ns(seconds: Any, error: type[BadWhen] | type[BadDuration]) -> int:
 def _text_ns(text: str) -> int:
     given = text.strip()
     clock = given[10:]
-    if given[:1] in ("", "@") or any(character in "Zz+-" for character in clock):
+    if given[:1] in ("", "@"):
         return parse_when(given)
-    utc = f"{given}Z" if clock else f"{given}T00:00Z"
+    zoned = any(character in "Zz+-" for character in clock)
+    utc = given if zoned else f"{given}Z" if clock else f"{given}T00:00Z"
     try:
         return parse_when(utc)
     except BadWhen as error:
-        raise BadWhen(error.message.replace(utc, given), error.hint) from None
+        other = _other_iso_ns(given)
+        if other is None:
+            raise BadWhen(error.message.replace(utc, given), error.hint) from None
+        return other
+
+
+def _other_iso_ns(text: str) -> int | None:
+    """What else of ISO 8601 Python reads, to microseconds: 20300101T120000Z, 2030-W01-1, 2030-01-01T12."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    _, point, fraction = text.replace(",", ".").rpartition(".")
+    if point and len(fraction) - len(fraction.lstrip("0123456789")) > 6:
+        return None  # a datetime would drop the rest
+    return _ns((when if when.tzinfo is not None else when.replace(tzinfo=UTC)) - _EPOCH)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -38,6 +39,10 @@ def now_ns() -> int:
         ("2030-01-01T02:00+02:00", T_2030),
         ("2029-12-31T22:00:00-0200", T_2030),
         ("@1893456000.5", T_2030 + S // 2),
+        ("20300101T000000.5Z", T_2030 + S // 2),
+        ("20300101", T_2030),
+        ("2030-W01-2T02:00+02:00", T_2030),
+        ("2030-01-01T12", T_2030 + 43200 * S),
         ("+1h", 3605 * S),
         ("-5s", 0),
         (dt.datetime(2030, 1, 1), T_2030),
@@ -106,7 +111,7 @@ def test_not_relative(when: Any) -> None:
 
 
 def test_errors_show_what_was_given() -> None:
-    for text in ("2030-13-01", "2030-01-01 12:00:xx", "20300101"):
+    for text in ("2030-13-01", "2030-01-01 12:00:xx", "20301301", "20300101T000000.1234567Z"):
         with pytest.raises(BadWhen) as error:
             when_ns(text, now_ns)
         assert error.value.message.endswith(f": {text}")
@@ -126,7 +131,7 @@ def test_durations() -> None:
 
 
 def test_rates() -> None:
-    assert [rate_fixed(rate) for rate in (0, 1, 1.0, 2, 0.5, 1e6)] == [
+    assert [rate_fixed(rate) for rate in (0, 1, 1.0, 2, Fraction(1, 2), 1e6)] == [
         0,
         1 << 32,
         1 << 32,
