@@ -98,7 +98,8 @@ def show_state(shown: State) -> None:
     from vdso.commands.output import columns, console
 
     table = columns("", "")
-    table.add_row("session", f"{shown.name}, {len(shown.programs)} programs")
+    count = len(shown.programs)
+    table.add_row("session", f"{shown.name}, {count} program{'' if count == 1 else 's'}")
     table.add_row("time", written_time(shown.realtime_ns))
     table.add_row("the host's", written_time(shown.host_realtime_ns))
     table.add_row("offset", written_duration(shown.offset_ns))
@@ -114,9 +115,10 @@ def written_time(ns: int) -> str:
 
     sec, nsec = divmod(ns, NS_PER_S)
     try:
-        date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(sec))
+        then = time.gmtime(sec)
     except (OverflowError, ValueError):
         return f"@{sec}.{nsec:09}"
+    date = "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*then[:6])
     return f"{date}.{nsec:09}Z"
 
 
