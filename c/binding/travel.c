@@ -284,17 +284,17 @@ static PyType_Spec travelpage_spec = {
  */
 static PyObject *journey_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count))
 {
-	PyObject *type, *value, *traceback, *done = PyObject_CallMethod(self, "stop", NULL);
+	PyObject *type, *value, *traceback, *again, *stop = PyUnicode_InternFromString("stop");
+	PyObject *ret = stop != NULL ? PyObject_CallMethodNoArgs(self, stop) : NULL;
 
-	if (done != NULL)
-		return done;
-	PyErr_Fetch(&type, &value, &traceback);
-	done = PyObject_CallMethod(self, "stop", NULL);
-	Py_XDECREF(done);
-	if (done == NULL)
-		PyErr_Clear();
-	PyErr_Restore(type, value, traceback);
-	return NULL;
+	if (ret == NULL && stop != NULL) {
+		PyErr_Fetch(&type, &value, &traceback);
+		again = PyObject_CallMethodNoArgs(self, stop);
+		Py_XDECREF(again);
+		PyErr_Restore(type, value, traceback); /* in the place of another one */
+	}
+	Py_XDECREF(stop);
+	return ret;
 }
 
 static PyMethodDef journey_methods[] = {

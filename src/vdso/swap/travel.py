@@ -161,11 +161,15 @@ class Travel(_core.Journey):
 
     def stop(self) -> None:
         """Ends what was started last. Nothing, if nothing is."""
-        if self._started:
-            clock = self._started[-1]
+        started = self._started
+        if started:
+            clock = started[-1]
             end(clock)
-            if clock in self._started:  # a signal handler may have stopped it, too
-                self._started.remove(clock)
+            # A signal handler may have stopped it, too, and another thread have started one.
+            if started and started[-1] is clock:
+                started.pop()
+            elif clock in started:
+                started.remove(clock)
 
     def __enter__(self) -> Clock:
         return self.start()
