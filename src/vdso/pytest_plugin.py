@@ -7,6 +7,7 @@ vdso.swap.travel comes with the first test that travels. PYTEST_DONT_REWRITE: it
 import inspect
 import sys
 from collections.abc import Generator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vdso.swap.travel import Clock
 
 _not_possible = pytest.StashKey[str]()  # why the run does not begin at --at, and all of it is skipped
-_lasting = pytest.StashKey[list["Clock"]]()  # journeys of fixtures that outlast a test
+_begun = pytest.StashKey[dict["pytest.FixtureDef[Any]", list["Clock"]]]()  # by what fixtures have set up
 
 
 class Traveller:
@@ -212,24 +213,31 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, None]:
-    """What its fixtures and setup_method began and did not end, ends with them."""
-    before = _journeys()
-    yield
-    _end_all_but(before + item.config.stash.get(_lasting, []))
-
-
-@pytest.hookimpl(hookwrapper=True)
 def pytest_fixture_setup(
     fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest
 ) -> Generator[None, Any, None]:
     before = _journeys()
     outcome = yield
-    if fixturedef.scope != "function" and outcome.excinfo is None and len(_journeys()) > len(before):
-        lasting = request.config.stash.get(_lasting, [])
-        request.config.stash[_lasting] = [
-            clock for clock in _journeys() if clock in lasting or clock not in before
-        ]
+    if outcome.excinfo is None and _journeys() != before:
+        begun = request.config.stash.setdefault(_begun, {})
+        others = [*before, *chain.from_iterable(begun.values())]
+        begun[fixturedef] = [clock for clock in _journeys() if clock not in others]
+
+
+def pytest_fixture_post_finalizer(
+    fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest
+) -> None:
+    """What a fixture, or setup_class and its like, began and did not end, ends with it."""
+    for clock in reversed(request.config.stash.get(_begun, {}).pop(fixturedef, [])):
+        sys.modules["vdso.swap.travel"].end(clock)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, None]:
+    """Nothing that a test has begun outlasts it, but for what belongs to a fixture that goes on."""
+    before = _journeys()
+    yield
+    _end_all_but([*before, *chain.from_iterable(item.config.stash.get(_begun, {}).values())])
 
 
 def _end_all_but(others: "list[Clock]") -> None:

@@ -236,6 +236,22 @@ def test_after_one_that_fails_for_all(fails_for_all):
 def test_home_from_there_too():
     assert year() == THIS
 
+class TestForAll:
+    def setup_class(self):
+        vdso.travel("2043-01-01").start()
+
+    def test_begins(self):
+        assert year() == 2043
+
+    def test_goes_on(self, stays):
+        assert year() == 2045
+
+    def test_goes_on_after(self):
+        assert year() == 2043
+
+def test_home_from_that_class():
+    assert year() == THIS
+
 @pytest.mark.usefixtures("until_the_end")
 class TestLonger:
     def test_begins(self, stays):
@@ -262,7 +278,7 @@ def test_module_begins(longer):
 def test_module_goes_on():
     assert year() == 2035
 """
-    run(pytester, tests, passed=10, failed=2, errors=2)
+    run(pytester, tests, passed=14, failed=2, errors=2)
 
 
 def test_at(pytester: pytest.Pytester) -> None:
