@@ -52,21 +52,11 @@ struct vdso_task {
 	uint64_t entry;
 };
 
-/* What adjtimex has been told of a session's clock (tuning.h); tick 0: nothing yet. */
-struct vdso_discipline {
-	int64_t freq, tick, maxerror, esterror, constant;
-	int32_t status, tai;
-	uint64_t base; /* the session's rate without frequency and tick, in 32.32 */
-	uint64_t rate; /* and with them, as it was set: another one is somebody else's, for whom they are none */
-	uint64_t since_ns; /* CLOCK_MONOTONIC: from when on maxerror grows */
-};
-
 struct vdso_follower_session {
 	uint64_t inode; /* of the clock page's file: how a process shows which session it is on */
 	bool counter;   /* tsc mode: refused in another time namespace than the keeper's */
 	bool strict;    /* its programs run swapped or not at all */
 	bool asked;     /* a program has brought it, for what it execs */
-	struct vdso_discipline discipline;
 };
 
 struct vdso_timer_setting {

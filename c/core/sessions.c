@@ -114,24 +114,21 @@ bool vdso_sessions_look(const struct vdso_follower *f, uint32_t session, struct 
 
 int vdso_sessions_write(struct vdso_follower *f, uint32_t session, struct vdso_page *ret)
 {
-	/* Not as the descriptor is that programs are given, which is for reading. */
-	return f->shared->session[session].counter ? -EBUSY : vdso_writing_open(f->clock_fd[session], ret);
+	/* Not as the descriptor is that programs are given, which is for reading. A keeper's page is nobody else's to write. */
+	int err = f->shared->session[session].counter ? -EBUSY : vdso_writing_open(f->clock_fd[session], ret);
+
+	return err == -EBUSY ? -EPERM : err;
 }
 
-int vdso_sessions_adjust(struct vdso_follower *f, uint32_t session, const struct vdso_adjustment *adjustment)
+int vdso_sessions_adjust(struct vdso_page *page, const struct vdso_adjustment *adjustment)
 {
 	struct vdso_source source;
-	struct vdso_page page;
-	int err = vdso_sessions_write(f, session, &page);
+	int err;
 
 	vdso_source_init(&source);
-	if (err == 0) {
-		err = vdso_adjust(&page, &source, adjustment);
-		vdso_page_close(&page);
-	}
+	err = vdso_adjust(page, &source, adjustment);
 	vdso_source_deinit(&source);
-	/* A keeper's page is nobody else's to write, and its time not to be set. */
-	return err == -EOPNOTSUPP || err == -EBUSY ? -EPERM : err == -ERANGE ? -EINVAL : err;
+	return err == -EOPNOTSUPP ? -EPERM : err == -ERANGE ? -EINVAL : err;
 }
 
 int vdso_sessions_now(const struct vdso_follower *f, uint32_t session, struct vdso_adjusted *ret)

@@ -40,11 +40,12 @@ int vdso_sessions_join(struct vdso_follower *follower, pid_t tid, int fd, bool c
 /* The record in force, and its version. */
 bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, struct vdso_clock_record *ret, uint64_t *version);
 
-/* The session's page, for writing: to be closed soon. 0 or a negative errno; -EBUSY: it is a keeper's, or no end of another's. */
+/* The session's page, for writing: to be closed soon. 0 or a negative errno; -EPERM: it is a keeper's, or no end of another's. */
 int vdso_sessions_write(struct vdso_follower *follower, uint32_t session, struct vdso_page *ret);
 
-/* The same as functions of adjust.h, of the session; a clock that is not to be adjusted is -EPERM, and a time that none has -EINVAL. */
-int vdso_sessions_adjust(struct vdso_follower *follower, uint32_t session, const struct vdso_adjustment *adjustment);
+/* As functions of adjust.h; a clock that is not to be adjusted is -EPERM, and a time that none has -EINVAL. The page is open for
+ * writing. */
+int vdso_sessions_adjust(struct vdso_page *page, const struct vdso_adjustment *adjustment);
 int vdso_sessions_now(const struct vdso_follower *follower, uint32_t session, struct vdso_adjusted *ret);
 
 /* Lines that are so old that they must be renewed, in all of the sessions: every VDSO_RENEW_S. */

@@ -44,12 +44,15 @@ bool vdso_tuning_settable(int64_t sec)
 
 /* ---- what is remembered ---- */
 
-/* Of a clock that says `now`. */
-static struct vdso_discipline *discipline_of(struct vdso_follower *f, uint32_t session, const struct vdso_adjusted *now)
+static struct vdso_discipline *discipline_in(const struct vdso_page *page)
 {
-	struct vdso_discipline *d = &f->shared->session[session].discipline;
+	return (struct vdso_discipline *)((char *)page->header + VDSO_DISCIPLINE_AT);
+}
 
-	if (d->tick == 0) /* as a kernel begins, whom nobody has disciplined */
+/* As a kernel begins, whom nobody has disciplined; that of a clock which says `now` from then on. */
+static void begin(struct vdso_discipline *d, const struct vdso_adjusted *now)
+{
+	if (d->tick == 0)
 		*d = (struct vdso_discipline){.status = STA_UNSYNC, .maxerror = ERROR_MAX, .esterror = ERROR_MAX, .constant = 2};
 	if (d->tick == 0 || d->rate != now->thawed) {
 		/* `vdso time` has given it a rate, or reset it: that is the rate, and what it was told of one is over. */
@@ -57,7 +60,6 @@ static struct vdso_discipline *discipline_of(struct vdso_follower *f, uint32_t s
 		d->tick = TICK_USUAL;
 		d->base = d->rate = now->thawed;
 	}
-	return d;
 }
 
 static void forget_errors(struct vdso_discipline *d)
@@ -66,12 +68,15 @@ static void forget_errors(struct vdso_discipline *d)
 	d->maxerror = d->esterror = ERROR_MAX;
 }
 
-void vdso_tuning_set(struct vdso_follower *f, uint32_t session)
+void vdso_tuning_set(const struct vdso_follower *f, uint32_t session, struct vdso_page *page)
 {
+	struct vdso_discipline *d = discipline_in(page);
 	struct vdso_adjusted now;
 
-	if (vdso_sessions_now(f, session, &now) == 0)
-		forget_errors(discipline_of(f, session, &now));
+	if (vdso_sessions_now(f, session, &now) != 0)
+		return;
+	begin(d, &now);
+	forget_errors(d);
 }
 
 /* An error grows until somebody says that it has not. */
@@ -89,27 +94,27 @@ static void let_error_grow(struct vdso_discipline *d)
 
 /* ---- adjustments ---- */
 
-static int shift(struct vdso_follower *f, uint32_t session, int64_t sec, int64_t nsec)
+static int shift(struct vdso_page *page, int64_t sec, int64_t nsec)
 {
 	struct vdso_adjustment adjustment = {
 		.time = VDSO_TIME_SHIFT,
 		.by = vdso_time_add((struct vdso_time){0}, sec, nsec),
 	};
 
-	return vdso_sessions_adjust(f, session, &adjustment);
+	return vdso_sessions_adjust(page, &adjustment);
 }
 
 /* The same, to where a clock may be set. */
-static int step(struct vdso_follower *f, uint32_t session, const struct vdso_adjusted *now, int64_t sec, int64_t nsec)
+static int step(struct vdso_page *page, const struct vdso_adjusted *now, int64_t sec, int64_t nsec)
 {
 	/* Beyond that in either direction there is no clock that it could be added to. */
 	if (sec < -2 * SETTABLE_END || sec > 2 * SETTABLE_END || !vdso_tuning_settable(vdso_time_add(now->now, sec, nsec).sec))
 		return -EINVAL;
-	return shift(f, session, sec, nsec);
+	return shift(page, sec, nsec);
 }
 
 /* A frequency or a tick is a rate, on top of the session's own. */
-static int change_rate(struct vdso_follower *f, uint32_t session, const struct vdso_adjusted *now, struct vdso_discipline *d)
+static int change_rate(struct vdso_page *page, const struct vdso_adjusted *now, struct vdso_discipline *d)
 {
 	double pace = (double)d->tick / TICK_USUAL * (1 + (double)d->freq / 65536 / PARTS_PER_MILLION);
 	struct vdso_adjustment adjustment = {.how = VDSO_RATE_SET, .rate = (uint64_t)((double)d->base * pace + 0.5)};
@@ -119,7 +124,7 @@ static int change_rate(struct vdso_follower *f, uint32_t session, const struct v
 	if (adjustment.rate == now->rate)
 		return 0;
 	d->rate = adjustment.rate;
-	return vdso_sessions_adjust(f, session, &adjustment);
+	return vdso_sessions_adjust(page, &adjustment);
 }
 
 /* ---- the call ---- */
@@ -174,32 +179,31 @@ static int64_t phase(const struct vdso_discipline *d, int64_t offset)
 	return clamp(offset, -PHASE_MAX, PHASE_MAX);
 }
 
-static int adjust(struct vdso_follower *f, uint32_t session, const struct vdso_adjusted *now, struct vdso_discipline *d,
-		  const struct timex *t)
+static int adjust(struct vdso_page *page, const struct vdso_adjusted *now, struct vdso_discipline *d, const struct timex *t)
 {
 	struct vdso_discipline next = *d;
 	int err = validate(t);
 
 	if (err == 0 && (t->modes & ADJ_ADJTIME) != 0)
 		return (t->modes & ADJ_OFFSET_READONLY) != 0 ? 0 :
-							       step(f, session, now, t->offset / USEC_PER_SEC,
+							       step(page, now, t->offset / USEC_PER_SEC,
 								    t->offset % USEC_PER_SEC * 1000);
 	if (err == 0 && (t->modes & ADJ_SETOFFSET) != 0) {
-		err = step(f, session, now, t->time.tv_sec, t->time.tv_usec * ((t->modes & ADJ_NANO) != 0 ? 1 : 1000));
+		err = step(page, now, t->time.tv_sec, t->time.tv_usec * ((t->modes & ADJ_NANO) != 0 ? 1 : 1000));
 		forget_errors(&next);
 	}
 	if (err != 0)
 		return err;
 	take(&next, t);
 	if ((t->modes & ADJ_OFFSET) != 0 && (next.status & STA_PLL) != 0)
-		err = shift(f, session, 0, phase(&next, t->offset));
+		err = shift(page, 0, phase(&next, t->offset));
 	/* A frozen clock is not a daemon's to let go on: it keeps what it is told of a rate for none. */
 	if ((t->modes & ADJ_FREQUENCY) != 0 && now->rate != 0)
 		next.freq = clamp(t->freq, -FREQUENCY_MAX, FREQUENCY_MAX);
 	if ((t->modes & ADJ_TICK) != 0 && now->rate != 0)
 		next.tick = t->tick;
 	if (err == 0 && (next.freq != d->freq || next.tick != d->tick))
-		err = change_rate(f, session, now, &next);
+		err = change_rate(page, now, &next);
 	if (err == 0)
 		*d = next;
 	return err;
@@ -224,18 +228,19 @@ static void report(const struct vdso_discipline *d, const struct vdso_adjusted *
 	};
 }
 
-int vdso_tuning_adjust(struct vdso_follower *f, uint32_t session, struct timex *t)
+/* With the page open for writing; NULL: nobody but its keeper may, who tells it nothing. */
+static int adjust_and_report(const struct vdso_follower *f, uint32_t session, struct vdso_page *page, struct timex *t)
 {
-	struct vdso_discipline *d;
+	struct vdso_discipline none = {0}, *d = page != NULL ? discipline_in(page) : &none;
 	struct vdso_adjusted now;
 	int err = vdso_sessions_now(f, session, &now);
 
 	if (err != 0)
 		return err;
-	d = discipline_of(f, session, &now);
+	begin(d, &now);
 	let_error_grow(d);
 	if (t->modes != 0) {
-		err = adjust(f, session, &now, d, t);
+		err = page != NULL || t->modes == ADJ_OFFSET_SS_READ ? adjust(page, &now, d, t) : -EPERM;
 		if (err == 0)
 			err = vdso_sessions_now(f, session, &now);
 		if (err != 0)
@@ -243,4 +248,15 @@ int vdso_tuning_adjust(struct vdso_follower *f, uint32_t session, struct timex *
 	}
 	report(d, &now, t);
 	return (d->status & (STA_UNSYNC | STA_CLOCKERR)) != 0 ? TIME_ERROR : TIME_OK;
+}
+
+int vdso_tuning_adjust(struct vdso_follower *f, uint32_t session, struct timex *t)
+{
+	struct vdso_page page;
+	bool open = vdso_sessions_write(f, session, &page) == 0;
+	int ret = adjust_and_report(f, session, open ? &page : NULL, t);
+
+	if (open)
+		vdso_page_close(&page);
+	return ret;
 }

@@ -121,7 +121,20 @@ struct vdso_clock_page {
 	struct vdso_clock_slot slot[VDSO_CLOCK_SLOTS];
 };
 
+/* What adjtimex has been told of a session's clock (tuning.h), in the room behind its slots: for who has the page's lock, to
+ * read and to write. All 0: nothing yet. */
+struct vdso_discipline {
+	int64_t freq, tick, maxerror, esterror, constant;
+	int32_t status, tai;
+	uint64_t base; /* the session's rate without frequency and tick, in 32.32 */
+	uint64_t rate; /* and with them, as it was set: another one is somebody else's, for whom they are none */
+	uint64_t since_ns; /* CLOCK_MONOTONIC: from when on maxerror grows */
+};
+
+#define VDSO_DISCIPLINE_AT (VDSO_CLOCK_BYTES - 2u * VDSO_LINE)
+
+_Static_assert(sizeof(struct vdso_clock_page) <= VDSO_DISCIPLINE_AT && sizeof(struct vdso_discipline) <= 2u * VDSO_LINE,
+	       "there is room for it");
 _Static_assert(sizeof(struct vdso_clock_slot) == VDSO_CLOCK_STRIDE, "the slot is one stride");
-_Static_assert(sizeof(struct vdso_clock_page) <= VDSO_CLOCK_BYTES, "the clock page fits in its place");
 
 #endif

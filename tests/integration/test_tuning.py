@@ -36,8 +36,8 @@ def _host_stays() -> Iterator[None]:
 class Tuned:
     """A program that calls adjtimex, on a frozen or a running clock of its own."""
 
-    def __init__(self, way: Way, start: Start, *options: str) -> None:
-        self.name = f"tuned-{os.getpid()}-{time.monotonic_ns()}"
+    def __init__(self, way: Way, start: Start, *options: str, name: str | None = None) -> None:
+        self.name = name or f"tuned-{os.getpid()}-{time.monotonic_ns()}"
         self.vdso = way.vdso
         command = ["python3", SOURCES / "adjtimex.py"]
         self.process = start(way.words(*command, offset=None, options=["--session", self.name, *options]))
@@ -172,3 +172,21 @@ def test_a_rate_is_whoever_s_who_sets_it(privileged: Way, start: Start) -> None:
     tuned.time("--thaw")
     assert tuned.clock()[1] == pytest.approx(10.001, abs=1e-8)
     assert tuned()["freq"] == 100 * PPM
+
+
+def test_one_clock_of_two_followers(privileged: Way, start: Start) -> None:
+    """What is told to a session by a program of one `vdso run` is what those of another are told of it."""
+    tuned = Tuned(privileged, start, "--at", "2001-09-09T01:46:40Z", "--freeze")
+    tuned.time("--thaw")
+    other = Tuned(privileged, start, name=tuned.name)
+    assert other()["status"] & STA_UNSYNC
+    tuned(FREQUENCY | TICK | STATUS | NANO | ESTERROR | MAXERROR, freq=PPM, tick=10001, status=0, esterror=7)
+    said = other()
+    assert (said["ret"], said["freq"], said["tick"], said["esterror"]) == (TIME_OK, PPM, 10001, 7)
+    other(FREQUENCY, freq=-PPM)
+    assert tuned.clock()[1] == pytest.approx(1.0001 * 0.999999, abs=1e-9), "on top of the same rate"
+    assert (tuned()["freq"], tuned()["tick"]) == (-PPM, 10001)
+    assert other(FREQUENCY | TICK, freq=0, tick=10000)["ret"] == TIME_OK
+    assert tuned.clock()[1] == 1
+    other(SETOFFSET, sec=1)
+    assert tuned()["maxerror"] == UNKNOWN_US
