@@ -33,10 +33,10 @@ struct vdso_borrow {
 /*
  * At a stop that PTRACE_INTERRUPT has made: `kernel_image` is where the kernel's image is there, `harmless` as
  * vdso_inject_may_call() has it. -ENOSPC: no room in the image; -EBUSY: something is there already, by which a thread that was
- * borrowed when its borrower died goes back; `alone`: it has been there so long that none does any more. What a thread of another
- * process has there, or one that has ended, is a copy that nobody needs. That no thread which is borrowed now has its code there is
- * the caller's to know. -EACCES: a filter of the
- * program's own may end it for our calls. When it fails nothing has been changed.
+ * borrowed when its borrower died goes back; `alone`: it has been there so long that none does any more. What a thread of
+ * another process has there, or one that has ended, is a copy that nobody needs. That no thread which is borrowed now has its
+ * code there is the caller's to know. -EACCES: a filter of the program's own may end it for our calls. When it fails nothing
+ * has been changed.
  */
 int vdso_borrow_begin(struct vdso_borrow *borrow, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int harmless,
 		      bool alone);
@@ -67,7 +67,8 @@ bool vdso_borrow_has_faulted(struct vdso_borrow *borrow, int status);
 /* On its way to the stop where vdso_borrow_end() puts it back, and the kernel makes its interrupted call again. */
 int vdso_borrow_return(struct vdso_borrow *borrow);
 
-/* At that stop, or at the end of a call: back where it was, and let go. With `result` it has made its call, which answers that. */
+/* At that stop, or at the end of a call: back where it was, and let go. With `result` it has made its call, which answers
+ * that. */
 void vdso_borrow_end(struct vdso_borrow *borrow, const int64_t *result);
 
 /* It has gone. */

@@ -21,8 +21,8 @@ bool vdso_errand_is_under_way(const struct vdso_follower *follower, pid_t progra
 void vdso_errand_stopped(struct vdso_follower *follower, struct vdso_task *task, int status);
 void vdso_errand_lost(struct vdso_follower *follower, pid_t tid);
 
-/* Threads that are held until others have been lent to us and have gone back: tries those that are due, and when the next one is
- * (CLOCK_MONOTONIC); 0: there is none. */
+/* Threads that are held until others have been lent to us and have gone back: tries those that are due, and when the next one
+ * is (CLOCK_MONOTONIC); 0: there is none. */
 void vdso_errand_go_on(struct vdso_follower *follower);
 uint64_t vdso_errand_due_ns(const struct vdso_follower *follower);
 

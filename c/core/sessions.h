@@ -11,8 +11,8 @@
 uint32_t vdso_sessions_of(struct vdso_follower *follower, pid_t tid);
 
 /*
- * Whether a task on no session may set the host's clock: only if it, or whoever has started it, shows that it has been detached.
- * Else it may be a program that could not be given a session's clock.
+ * Whether a task on no session may set the host's clock: only if it, or whoever has started it, shows that it has been
+ * detached. Else it may be a program that could not be given a session's clock.
  */
 bool vdso_sessions_let_set(struct vdso_follower *follower, pid_t tid);
 
@@ -38,13 +38,15 @@ int vdso_sessions_adopt(struct vdso_follower *follower, pid_t program, int fd, b
 int vdso_sessions_join(struct vdso_follower *follower, pid_t tid, int fd, bool counter);
 
 /* The record in force, and its version. */
-bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, struct vdso_clock_record *ret, uint64_t *version);
+bool vdso_sessions_look(const struct vdso_follower *follower, uint32_t session, struct vdso_clock_record *ret,
+			uint64_t *version);
 
-/* The session's page, for writing: to be closed soon. 0 or a negative errno; -EPERM: it is a keeper's, or no end of another's. */
+/* The session's page, for writing: to be closed soon. 0 or a negative errno; -EPERM: it is a keeper's, or no end of
+ * another's. */
 int vdso_sessions_write(struct vdso_follower *follower, uint32_t session, struct vdso_page *ret);
 
-/* As functions of adjust.h; a clock that is not to be adjusted is -EPERM, and a time that none has -EINVAL. The page is open for
- * writing. */
+/* As functions of adjust.h; a clock that is not to be adjusted is -EPERM, and a time that none has -EINVAL. The page is open
+ * for writing. */
 int vdso_sessions_adjust(struct vdso_page *page, const struct vdso_adjustment *adjustment);
 int vdso_sessions_now(const struct vdso_follower *follower, uint32_t session, struct vdso_adjusted *ret);
 

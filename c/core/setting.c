@@ -71,7 +71,8 @@ bool vdso_setting_is(const struct seccomp_data *data)
 	return call_of(data, &layout) != NONE;
 }
 
-/* In the place of a session: the program reads the host's clock, which is not to be set, and nor is one that it does not read. */
+/* In the place of a session: the program reads the host's clock, which is not to be set, and nor is one that it does not
+ * read. */
 #define NO_SESSION UINT32_MAX
 
 static int set(struct vdso_follower *f, uint32_t session, int64_t sec, int64_t nsec)
@@ -171,7 +172,8 @@ static int64_t adjtimex_call(struct vdso_follower *f, uint32_t session, struct v
 		return state;
 	if (layout == NARROW)
 		narrow(&t, &small);
-	err = layout == NARROW ? vdso_argument_write(memory, at, &small, sizeof(small)) : vdso_argument_write(memory, at, &t, sizeof(t));
+	err = layout == NARROW ? vdso_argument_write(memory, at, &small, sizeof(small)) :
+				 vdso_argument_write(memory, at, &t, sizeof(t));
 	return err != 0 ? err : state;
 }
 
@@ -229,7 +231,8 @@ static int set_clock(struct vdso_follower *f, uint32_t session, struct vdso_argu
 	return err != 0 ? err : set(f, session, time[0], time[1]);
 }
 
-static int64_t carry_out(struct vdso_follower *f, uint32_t session, struct vdso_argument *memory, const struct seccomp_data *data)
+static int64_t carry_out(struct vdso_follower *f, uint32_t session, struct vdso_argument *memory,
+			 const struct seccomp_data *data)
 {
 	const __u64 *args = data->args;
 	enum layout layout;

@@ -15,7 +15,8 @@ static bool shares(pid_t tid, pid_t other)
 	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0L, 0L) == 0;
 }
 
-/* Everybody but the process itself (`tid` is a thread of it that has not ended), since a child may have been left to another parent. Where kcmp is not to be had nothing is known. */
+/* Everybody but the process itself (`tid` is a thread of it that has not ended), since a child may have been left to another
+ * parent. Where kcmp is not to be had nothing is known. */
 pid_t vdso_sharing_find(pid_t pid, pid_t tid)
 {
 	DIR *dir = opendir("/proc");

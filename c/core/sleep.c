@@ -31,7 +31,8 @@
 
 #define THREADS_MAX 256u /* of one program, at one look */
 
-enum { ABSOLUTE = 1, FUTEX_WAIT = 0, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_LOCK_PI2 = 13, FUTEX_REALTIME = 256 };
+enum { ABSOLUTE = 1 };
+enum { FUTEX_WAIT = 0, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_LOCK_PI2 = 13, FUTEX_REALTIME = 256 };
 enum { NR_EPOLL_PWAIT2 = 441, NR_FUTEX_WAITV = 449, NR_FUTEX_WAIT = 455 };
 
 /* ---- what a call waits for ---- */

@@ -1,7 +1,7 @@
 /*
- * Sleeps and timeouts for a length of time, which take the host's whatever the session's rate: said once of each program, by name,
- * that is found in one. Nothing of a program's is slower for it: while a clock has another rate than 1 the follower looks now and then at
- * what its programs' threads wait in.
+ * Sleeps and timeouts for a length of time, which take the host's whatever the session's rate: said once of each program, by
+ * name, that is found in one. Nothing of a program's is slower for it: while a clock has another rate than 1 the follower looks
+ * now and then at what its programs' threads wait in.
  */
 #ifndef VDSO_CORE_SLEEP_H
 #define VDSO_CORE_SLEEP_H

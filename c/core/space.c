@@ -31,7 +31,8 @@ static bool parse(const char *line, struct mapping *ret)
 	unsigned major, minor;
 	int name = 0;
 
-	if (sscanf(line, "%lx-%lx %4s %*x %x:%x %lu %n", &start, &end, ret->prot, &major, &minor, &inode, &name) != 6 || name == 0)
+	if (sscanf(line, "%lx-%lx %4s %*x %x:%x %lu %n", &start, &end, ret->prot, &major, &minor, &inode, &name) != 6 ||
+	    name == 0)
 		return false;
 	ret->start = start;
 	ret->end = end;

@@ -44,8 +44,8 @@ static bool still_stands(const struct vdso_follower *f, int mem, const struct vd
 }
 
 /*
- * Most that notify for the first time are forks of one that has, about to exec: what is where it was in that one is the same. A page
- * alone does not say whose it is, nor does an image that nobody has touched: these are looked for.
+ * Most that notify for the first time are forks of one that has, about to exec: what is where it was in that one is the same. A
+ * page alone does not say whose it is, nor does an image that nobody has touched: these are looked for.
  */
 static bool is_like(const struct vdso_follower *f, int mem, const struct vdso_membership *m)
 {

@@ -13,8 +13,8 @@ struct vdso_task *vdso_task_take(struct vdso_follower_shared *shared);
 bool vdso_task_is_held(const struct vdso_task *task);
 
 /*
- * Traces the task of a notification. 0 or a negative errno; -EAGAIN: its process is being attached to or detached at this moment,
- * and the task has been left waiting, or told to make its call again.
+ * Traces the task of a notification. 0 or a negative errno; -EAGAIN: its process is being attached to or detached at this
+ * moment, and the task has been left waiting, or told to make its call again.
  */
 int vdso_task_seize(struct vdso_follower *follower, struct vdso_task *task);
 

@@ -30,10 +30,10 @@ struct vdso_threads {
 uint64_t vdso_threads_now_ns(void);
 
 /*
- * Stops every thread that the process has, those that appear meanwhile included, outside of any system call of theirs but
- * for its return. Signals that are met on the way are passed on. 0; -ESRCH: the process has gone; -ETIMEDOUT: `patience_ns`
- * have gone by since the first was interrupted; -EAGAIN: a follower of ours holds one, for a moment; -EPERM. When it fails, ending this process lets go those that have not
- * stopped: nothing else does.
+ * Stops every thread that the process has, those that appear meanwhile included, outside of any system call of theirs but for
+ * its return. Signals that are met on the way are passed on. 0; -ESRCH: the process has gone; -ETIMEDOUT: `patience_ns` have
+ * gone by since the first was interrupted; -EAGAIN: a follower of ours holds one, for a moment; -EPERM. When it fails, ending
+ * this process lets go those that have not stopped: nothing else does.
  */
 int vdso_threads_stop(pid_t pid, uint64_t patience_ns, struct vdso_threads *ret);
 

@@ -74,8 +74,8 @@ void vdso_timers_warn(struct vdso_follower *f, pid_t program, int error)
 	if (error == -ESRCH || !vdso_follower_first_time(f, program, ABOUT_UNLENT))
 		return;
 	vdso_procfs_name(program, name, sizeof(name));
-	vdso_warn(program, "%s (pid %d) has a timer for an absolute time of the moved clock, and the kernel goes by its own (%s)", name,
-		  (int)program, strerror(-error));
+	vdso_warn(program, "%s (pid %d) has a timer for an absolute time of the moved clock, and the kernel goes by its own (%s)",
+		  name, (int)program, strerror(-error));
 }
 
 int vdso_timers_prepare(struct vdso_follower *f, const struct vdso_clock *clock, struct vdso_timer *timer)
@@ -96,7 +96,8 @@ int vdso_timers_prepare(struct vdso_follower *f, const struct vdso_clock *clock,
 	return 0;
 }
 
-bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before, struct vdso_time after)
+bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before,
+			  struct vdso_time after)
 {
 	struct itimerspec wanted = timer->set.wanted;
 

@@ -37,14 +37,16 @@ struct vdso_timers_versions {
 };
 
 /* Whether its session's clock no longer goes by the record that it was set by. `now` begins as {0}. */
-bool vdso_timers_is_stale(const struct vdso_follower *follower, struct vdso_timers_versions *now, const struct vdso_timer *timer);
+bool vdso_timers_is_stale(const struct vdso_follower *follower, struct vdso_timers_versions *now,
+			  const struct vdso_timer *timer);
 
 /* Whether of a timer `left` is left as we have set it, asked between these times of the host's. Puts its time that comes next
  * into next.wanted. */
-bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before, struct vdso_time after);
+bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before,
+			  struct vdso_time after);
 
-/* Whether what a timer was found at when we set it, `old`, is its program's doing: neither is it still as we had set it (set.armed),
- * nor has it expired meanwhile. We had looked at `before`. */
+/* Whether what a timer was found at when we set it, `old`, is its program's doing: neither is it still as we had set it
+ * (set.armed), nor has it expired meanwhile. We had looked at `before`. */
 bool vdso_timers_was_set(const struct vdso_timer *timer, const struct itimerspec *old, struct vdso_time before);
 
 /* Puts into next.armed what it is to be set to, for next.wanted: known to a successor before it is done. */

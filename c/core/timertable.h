@@ -1,4 +1,5 @@
-/* What is remembered of timers, found by whose they are, and room made where they are gone. Asks no timer what is left of it. */
+/* What is remembered of timers, found by whose they are, and room made where they are gone. Asks no timer what is left of
+ * it. */
 #ifndef VDSO_CORE_TIMERTABLE_H
 #define VDSO_CORE_TIMERTABLE_H
 

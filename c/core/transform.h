@@ -51,15 +51,15 @@ void vdso_record_identity(struct vdso_clock_record *ret);
 void vdso_record_offset(struct vdso_clock_record *record, int64_t sec, int64_t nsec);
 
 /*
- * A step: the clock shows `value` at the kernel's time `now`, from the next read on, and goes on from there at `rate` (32.32). A
- * reading of the kernel's clock that is older, as the coarse clocks' are by up to a tick, shows nothing before it; at rate 1 that
- * is vdso_record_spread()'s to see to.
+ * A step: the clock shows `value` at the kernel's time `now`, from the next read on, and goes on from there at `rate` (32.32).
+ * A reading of the kernel's clock that is older, as the coarse clocks' are by up to a tick, shows nothing before it; at rate 1
+ * that is vdso_record_spread()'s to see to.
  */
 void vdso_clock_step(struct vdso_clock *clock, struct vdso_time now, struct vdso_time value, uint64_t rate);
 
 /*
- * The other wall clocks as REALTIME: its other views, of which COARSE shows nothing before `first` (NULL: it may), and TAI, which
- * is `gap` seconds ahead in the kernel and here.
+ * The other wall clocks as REALTIME: its other views, of which COARSE shows nothing before `first` (NULL: it may), and TAI,
+ * which is `gap` seconds ahead in the kernel and here.
  */
 void vdso_record_spread(struct vdso_clock_record *record, int64_t gap, const struct vdso_time *first);
 

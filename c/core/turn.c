@@ -54,8 +54,8 @@ static void warn_unheld(struct vdso_follower *f, pid_t tid, int error)
 	if (!vdso_follower_first_time(f, program, ABOUT_UNHELD))
 		return;
 	vdso_procfs_name(program, name, sizeof(name));
-	vdso_warn(program, "%s (pid %d) waits for an absolute time of the moved clock and cannot be held (%s): the kernel goes by its own",
-		  name, (int)program, strerror(-error));
+	vdso_warn(program,
+		  "%s (pid %d) waits for an absolute time of the moved clock and cannot be held (%s): the kernel goes by its own", name, (int)program, strerror(-error));
 }
 
 void vdso_turn_hold(struct vdso_follower *f, struct vdso_task *task)

@@ -38,7 +38,8 @@ static void put(int fd, const char *line, size_t length)
 	/* A data file that happens to be descriptor 2 is no place for messages. */
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY)
 		return;
-	if (!S_ISREG(st.st_mode) && (pwritev2(fd, &iov, 1, -1, RWF_NOWAIT) >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)))
+	if (!S_ISREG(st.st_mode) && (pwritev2(fd, &iov, 1, -1, RWF_NOWAIT) >= 0 ||
+				     (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)))
 		return;
 	/* What knows no such flag: a file, or a terminal or older pipe that says that it is ready. */
 	if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) != 0 && write(fd, line, length) < 0) {

@@ -1,12 +1,12 @@
 /*
- * timers descriptor|process|leaderless|headless|apart [CLOCK]: one timer (leaderless: the process's, whose main thread has ended;
- * headless: a descriptor, likewise; apart: a descriptor of a thread that has its own, whose number is another timer's in the rest
- * of the process), which its standard input tells what to do, a line each, and each of which it answers with a line:
+ * timers descriptor|process|leaderless|headless|apart [CLOCK]: one timer (leaderless: the process's, whose main thread has
+ * ended; headless: a descriptor, likewise; apart: a descriptor of a thread that has its own, whose number is another timer's in
+ * the rest of the process), which its standard input tells what to do, a line each, and each of which it answers with a line:
  *
- * "set AT INTERVAL" (seconds from the clock's now on, absolute), "elsewhere AT INTERVAL" (the same, by a thread that ends with it),
- * "relative SECONDS", "stop": the errno; "count": how often it has expired since it was last asked; "left": the seconds that are
- * left, and those of its interval; "exec": becomes itself anew; "leave": leaves its place to a child, which says its process id;
- * "churn N": makes as many others, sets and deletes each: how many.
+ * "set AT INTERVAL" (seconds from the clock's now on, absolute), "elsewhere AT INTERVAL" (the same, by a thread that ends with
+ * it), "relative SECONDS", "stop": the errno; "count": how often it has expired since it was last asked; "left": the seconds
+ * that are left, and those of its interval; "exec": becomes itself anew; "leave": leaves its place to a child, which says its
+ * process id; "churn N": makes as many others, sets and deletes each: how many.
  */
 #define _GNU_SOURCE
 #include <errno.h>
