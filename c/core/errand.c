@@ -334,7 +334,9 @@ static int set_anew(struct vdso_follower *f, struct vdso_errand *e, int64_t resu
 	    vdso_memory_read(e->borrow.mem, &left, sizeof(left), e->borrow.room + LEFT_AT) != 0 ||
 	    !vdso_timers_is_still(t, &left, e->before, after) || !vdso_sessions_look(f, t->session, &record, &version)) {
 		/* It has expired, or its program has set or deleted it since. */
-		vdso_timertable_drop(f, remembered);
+		if (!vdso_timers_may_come(f, remembered))
+			vdso_timertable_drop(f, remembered);
+		e->index++;
 		return ask_next(f, e);
 	}
 	if (memcmp(&t->set.wanted, &t->next.wanted, sizeof(t->set.wanted)) != 0 && signal_waits(e->program, t->id))

@@ -70,6 +70,7 @@ struct vdso_timer {
 	int32_t task;    /* whose descriptors `id` is among: the program's, or those of a thread that has its own */
 	int32_t id;      /* of a descriptor, or of a timer of the process's */
 	bool descriptor;
+	bool noted; /* about to be set by its own program's call, which we have let go on */
 	bool lost; /* not found where it was set from: to be searched for, or forgotten */
 	int32_t clock, flags;
 	uint32_t session;

@@ -86,6 +86,7 @@ int vdso_timers_prepare(struct vdso_follower *f, const struct vdso_clock *clock,
 
 	if (error != 0)
 		return error;
+	timer->noted = false;
 	vdso_timer_translate(clock, now, &timer->next.wanted, &timer->next.armed);
 	/* A ms apart, which is far more than what is left of a timer can be read wrong by. */
 	if (at->tv_sec == VDSO_TIMER_NEVER_S) {
@@ -152,6 +153,7 @@ void vdso_timers_note(struct vdso_follower *f, const struct seccomp_notif *n, ui
 	struct vdso_timer timer = vdso_timers_called(n, session, version, d);
 
 	timer.set.wanted = timer.set.armed = *wanted;
+	timer.noted = true;
 	vdso_timers_remember(f, &timer);
 }
 
@@ -184,6 +186,16 @@ void vdso_timers_give_up(struct vdso_follower *f, pid_t program, int error)
 void vdso_timers_try_again(struct vdso_follower *f)
 {
 	f->timers_due_ns = vdso_threads_now_ns() + AGAIN_NS;
+}
+
+bool vdso_timers_may_come(struct vdso_follower *f, struct vdso_timer *timer)
+{
+	bool ret = timer->noted;
+
+	timer->noted = false;
+	if (ret)
+		vdso_timers_try_again(f);
+	return ret;
 }
 
 /* False: it is nowhere where it was set from. */
@@ -236,7 +248,7 @@ void vdso_timers_anew(struct vdso_follower *f)
 			/* One that has been detached keeps its timers as they are. */
 			vdso_timertable_drop(f, timer);
 		} else if (timer->descriptor) {
-			timer->lost = !set_descriptor_anew(f, timer);
+			timer->lost = !set_descriptor_anew(f, timer) && !vdso_timers_may_come(f, timer);
 		} else {
 			vdso_errand_lend(f, timer->program);
 		}
