@@ -37,7 +37,7 @@ enum vdso_task_phase {
 	VDSO_TASK_DIRECT,   /* held without a notification: the first exec of a program that is not followed */
 	VDSO_TASK_ORDERED,  /* detached, and about to ask for its descriptors */
 	VDSO_TASK_TURNED,   /* held on its way back from a call that was not carried out, to be turned to the image's wait */
-	VDSO_TASK_LENT,     /* held, or about to be, to make calls for us (timers.h) */
+	VDSO_TASK_LENT,     /* held, or about to be, to make calls for us (errand.h) */
 	VDSO_TASK_GIVING,   /* it has asked, and may have been given some */
 	VDSO_TASK_COUNTED,  /* the same, for where it counts */
 };
