@@ -8,7 +8,7 @@ import enum
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vdso.errors import OutputRefused, shown
@@ -16,6 +16,7 @@ from vdso.errors import OutputRefused, shown
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 
 def plain(value: Any) -> Any:
@@ -81,8 +82,14 @@ def styled(text: str, style: str) -> str:
 def write_file(path: str, data: bytes | str) -> None:
     """Writes a file whole or not at all; text as UTF-8. Raises OutputRefused.
 
-    A link stays, and what it leads to is replaced and keeps its mode; a pipe or a device is written to.
+    A link stays, and what it leads to is replaced and keeps its mode; a pipe or a device is written to, and
+    standard output by the name "-".
     """
+    if path == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data.encode() if isinstance(data, str) else data)
+        sys.stdout.flush()
+        return
     try:
         _write_file(path, data.encode() if isinstance(data, str) else data)
     except BrokenPipeError:
@@ -153,6 +160,33 @@ def console(*, stderr: bool = False) -> "Console":
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 10_000
     return Plain(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=True)
+
+
+def table_or_lines(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, right: tuple[int, ...] = ()
+) -> "Table | Text":
+    """A line a row; where they have no room in so many columns each row in lines of its own, with all that is
+    in it: the first column's word, and below it the others, each behind its header."""
+    from rich.text import Text
+
+    widths = [max(len(row[at]) for row in [headers, *rows]) for at in range(len(headers))]
+    if sum(widths) + 2 * (len(widths) - 1) <= width:
+        table = columns(*headers, right=right)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        return table
+    lines = []
+    for first, *others in rows:
+        lines += [first[at : at + width] for at in range(0, max(len(first), 1), width)]
+        lines.append("")
+        for header, word in zip(headers[1:], others, strict=True):
+            said = f"{header} {word}" if header else word
+            if not word:
+                continue
+            if lines[-1] and len(lines[-1]) + 2 + len(said) > width:
+                lines.append("")
+            lines[-1] += f"  {said}"
+    return Text("\n".join(lines))
 
 
 def columns(*headers: str, right: tuple[int, ...] = ()) -> "Table":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vdso.commands.output import printable, write_file
+from vdso.commands.output import printable, table_or_lines, write_file
 from vdso.errors import OutputRefused
 
 
@@ -84,3 +84,43 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 def test_text_of_others_stays_in_its_line() -> None:
     assert printable("ä \u3000 \\n") == "ä \u3000 \\n"
     assert printable("\x1b[1m\r\n\x9b\x7f\u2028\u202e\udc80") == r"\x1b[1m\r\n\x9b\x7f\u2028\u202e\udc80"
+
+
+ROWS = [("clock_gettime MONOTONIC", "8,000,000", "19.7", "vDSO"), ("time", "3", "", "own system call")]
+
+
+def printed(width: int) -> list[str]:
+    import io
+
+    from rich.console import Console
+
+    out = Console(file=io.StringIO(), width=width)
+    with out.capture() as taken:
+        out.print(table_or_lines(("", "calls", "ns", "by"), ROWS, width, right=(1, 2)))
+    return [line.rstrip() for line in taken.get().splitlines()]
+
+
+def test_a_table_where_there_is_room() -> None:
+    assert printed(59) == [
+        "                             calls    ns  by",
+        "clock_gettime MONOTONIC  8,000,000  19.7  vDSO",
+        "time                             3        own system call",
+    ]
+
+
+def test_no_figure_is_left_out_where_there_is_none() -> None:
+    assert printed(20) == [
+        "clock_gettime MONOTO",
+        "NIC",
+        "  calls 8,000,000",
+        "  ns 19.7  by vDSO",
+        "time",
+        "  calls 3",
+        "  by own system call",
+    ]
+
+
+def test_a_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    write_file("-", "text")
+    write_file("-", b"\xff")
+    assert capfdbinary.readouterr().out == b"text\xff"
