@@ -17,11 +17,11 @@ static PyObject *tracepoint_find(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyObject *tracepoint_open(PyObject *Py_UNUSED(module), PyObject *args)
 {
 	const char *filter;
-	int number, tid, fd;
+	int number, tid, from_exec, fd;
 
-	if (!PyArg_ParseTuple(args, "izi:tracepoint_open", &number, &filter, &tid))
+	if (!PyArg_ParseTuple(args, "izip:tracepoint_open", &number, &filter, &tid, &from_exec))
 		return NULL;
-	fd = vdso_tracepoint_open(number, filter, tid);
+	fd = vdso_tracepoint_open(number, filter, tid, from_exec);
 	return fd < 0 ? vdso_raise_errno(fd) : PyLong_FromLong(fd);
 }
 
@@ -29,9 +29,9 @@ static PyMethodDef functions[] = {
 	{"tracepoint_find", tracepoint_find, METH_O,
 	 "tracepoint_find(name, /)\n--\n\nThe number of syscalls:sys_enter_NAME. Raises OSError."},
 	{"tracepoint_open", tracepoint_open, METH_VARARGS,
-	 "tracepoint_open(number, only, tid, /)\n--\n\n"
-	 "A descriptor from which to read, as 8 bytes, how often the task, and what it starts from now on, has passed it. "
-	 "Raises OSError."},
+	 "tracepoint_open(number, only, tid, from_exec, /)\n--\n\n"
+	 "A descriptor from which to read, as 8 bytes, how often the task, and what it starts from now on, has passed it; "
+	 "from_exec: each of them only once it has executed a program. Raises OSError."},
 	{NULL, NULL, 0, NULL},
 };
 

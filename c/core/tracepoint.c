@@ -63,7 +63,7 @@ int vdso_tracepoint_find(const char *name)
 	return number == -ENOENT ? read_apart(name) : number;
 }
 
-int vdso_tracepoint_open(int number, const char *filter, pid_t tid)
+int vdso_tracepoint_open(int number, const char *filter, pid_t tid, bool from_exec)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_TRACEPOINT,
@@ -71,12 +71,14 @@ int vdso_tracepoint_open(int number, const char *filter, pid_t tid)
 		.config = (unsigned)number,
 		.inherit = 1,
 		.disabled = 1,
+		.enable_on_exec = from_exec,
 	};
 	int fd = (int)syscall(SYS_perf_event_open, &attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC), error;
 
 	if (fd < 0)
 		return -errno;
-	if ((filter == NULL || ioctl(fd, PERF_EVENT_IOC_SET_FILTER, filter) == 0) && ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) == 0)
+	if ((filter == NULL || ioctl(fd, PERF_EVENT_IOC_SET_FILTER, filter) == 0) &&
+	    (from_exec || ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) == 0))
 		return fd;
 	error = -errno;
 	close(fd);

@@ -2,6 +2,7 @@
 #ifndef VDSO_CORE_TRACEPOINT_H
 #define VDSO_CORE_TRACEPOINT_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -12,8 +13,9 @@ int vdso_tracepoint_find(const char *name);
 
 /*
  * A descriptor from which how often it was passed since then can be read, a u64: by the task, and by whatever it starts from now
- * on. `filter`: in the tracepoint's own words, such as "which_clock == 1"; NULL: always. A negative errno where it cannot be had.
+ * on; `from_exec`: by each task of them only once it has executed a program. `filter`: in the tracepoint's own words, such as
+ * "which_clock == 1"; NULL: always. A negative errno where it cannot be had.
  */
-int vdso_tracepoint_open(int number, const char *filter, pid_t tid);
+int vdso_tracepoint_open(int number, const char *filter, pid_t tid, bool from_exec);
 
 #endif

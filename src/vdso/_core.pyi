@@ -511,7 +511,7 @@ def vvar_copy(address: int, size: int, /) -> bytes:
 def tracepoint_find(name: str, /) -> int:
     """The number of syscalls:sys_enter_NAME. Raises OSError."""
 
-def tracepoint_open(number: int, only: str | None, tid: int, /) -> int:
+def tracepoint_open(number: int, only: str | None, tid: int, from_exec: bool, /) -> int:
     """A descriptor from which to read, as 8 bytes, how often the task, and what it starts, passes it.
 
     `only`: in the tracepoint's own words, such as "which_clock == 1". Raises OSError.

@@ -271,6 +271,34 @@ def test_a_library_that_the_loaders_file_names(
     assert found.subject["preloaded"] == [str(interposing["quick"])]
 
 
+@pytest.mark.usefixtures("as_root")
+def test_a_commands_preloaded_library_is_timed(doctor: Doctor, interposing: dict[str, Path]) -> None:
+    """What is wrong is the library, though what was counted are the program's own system calls."""
+    code = "import time; [time.time() for _ in range(300000)]"
+    found = doctor("--", "env", f"LD_PRELOAD={interposing['slow']}", sys.executable, "-c", code)
+    assert found.document["reason"] == "a preloaded library makes the clock slow"
+    assert re.search(r"takes \d+ ns by its name, \d+ by the vDSO", found.findings["preload-slow"]["cause"])
+    assert not {"program-enters", "libc-bypasses"} & set(found.findings)
+    rows = found.document["observation"]["stat"]["rows"]
+    # The process that times it is not the program's.
+    assert sum(row["calls"] for row in rows if row["clock"] == "REALTIME") < 301_000
+    # What the kernel's image has was seen before it was counted.
+    assert "functions-missing" in found.document["checks"]
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("words", [["true"], ["env", "true"]], ids=" ".join)
+def test_a_program_that_reads_no_clock(doctor: Doctor, words: list[str]) -> None:
+    """What follows it reads the clock by system calls, and is not the program."""
+    found = doctor("--", *words)
+    seen = found.document["observation"]
+    if seen is None:
+        lacking("programs cannot be counted here")
+    assert [row for row in seen["stat"]["rows"] if row["route"] == "syscall"] == []
+    assert "program-enters" not in found.findings
+    assert "functions-missing" in found.document["checks"]
+
+
 def test_what_a_launcher_becomes_is_looked_at(doctor: Doctor, interposing: dict[str, Path]) -> None:
     found = doctor("--", "env", f"LD_PRELOAD={interposing['quick']}", "sleep", "0.4")
     assert found.subject["name"] == "sleep"
@@ -587,6 +615,16 @@ def test_a_process(doctor: Doctor, start: Start) -> None:
     assert found.verdict == doctor().verdict
     # Only it could say.
     assert "counter-forbidden" in found.unseen
+
+
+def test_system_calls_alone_are_not_called_reads(vdso: str, start: Start) -> None:
+    process = start(["cat"])
+    read_until_it_runs(process)
+    done = finish([vdso, "doctor", "--quick", "-p", str(process.pid)])
+    line = next((line for line in done.stdout.splitlines() if line.startswith("observed")), "")
+    if not line:
+        lacking("no tracepoints here")
+    assert re.fullmatch(r"observed +\d+ system calls? in .*", line), line
 
 
 def test_processes_that_cannot_be_looked_at(vdso: str, programs: Programs, start: Start) -> None:

@@ -7,7 +7,7 @@ its subject names. `critical` rows, and no others, make a clock slow.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from vdso.measure.doctor import clocksource, program, setting, vdso
+from vdso.measure.doctor import clocksource, preload, program, setting, vdso
 from vdso.measure.doctor.result import CRITICAL, NOTE, WARNING
 from vdso.measure.doctor.view import View
 
@@ -24,7 +24,8 @@ OUR_CLOCK = (
 @dataclass(frozen=True, slots=True)
 class Check:
     """One row. `cause` and `remedy` are formats of what `look` yields; `decides`: without its answer there is
-    no saying that the clock is fast; `observes`: it looks at how a program has used the clock."""
+    no saying that the clock is fast; `observes`: it looks at how a program has used the clock; `starts`: it
+    may start a process to measure in, which is not to be taken for the program's."""
 
     id: str
     severity: str
@@ -35,6 +36,7 @@ class Check:
     look: Callable[[View], Iterable[Mapping[str, object]]]
     decides: bool = False
     observes: bool = False
+    starts: bool = False
 
 
 CHECKS = (
@@ -295,7 +297,7 @@ CHECKS = (
         "the program's reads of the clock are system calls",
         "counted in {process}: {entered} of {reads} reads that the vDSO could have served entered the "
         "kernel, most of them {worst}",
-        "call clock_gettime() of the C library, and not syscall(SYS_clock_gettime)",
+        "{first}call clock_gettime() of the C library, and not syscall(SYS_clock_gettime)",
         f"{MAN}/man7/vdso.7.html",
         program.enters,
         observes=True,
@@ -346,7 +348,8 @@ CHECKS = (
         "{library} stands before the C library and has {functions}; {cost}",
         "unset LD_PRELOAD, or take it out of /etc/ld.so.preload",
         f"{MAN}/man8/ld.so.8.html",
-        program.preloaded,
+        preload.preloaded,
+        starts=True,
     ),
     Check(
         "preload-slow",
@@ -355,7 +358,8 @@ CHECKS = (
         "{library} stands before the C library and has {functions}; {cost}",
         "unset LD_PRELOAD, or take it out of /etc/ld.so.preload",
         f"{MAN}/man8/ld.so.8.html",
-        program.preloaded_slow,
+        preload.preloaded_slow,
+        starts=True,
     ),
     Check(
         "tracer",

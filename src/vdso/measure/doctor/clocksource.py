@@ -305,10 +305,12 @@ def mode(view: View) -> str:
 
 def explained(view: View) -> bool:
     """Whether another row has said it already."""
-    from vdso.measure.doctor import program, vdso
+    from vdso.measure.doctor import preload, vdso
 
     looks = (slow_with_better, slow_without_better, paravirtual_unstable, trapped, forbidden)
-    for look in (*looks, *vdso.ABSENT, vdso.bypassed, program.preloaded_slow):
+    # A library is measured in this process; for another, that is for later.
+    here = (vdso.bypassed, preload.preloaded_slow) if view.pid is None else ()
+    for look in (*looks, *vdso.ABSENT, *here):
         try:
             if any(True for _ in look(view)):
                 return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vdso.measure import machine
-from vdso.measure.doctor import binary, clocksource, program, vdso
+from vdso.measure.doctor import binary, clocksource, preload, program, vdso
 from vdso.measure.doctor.catalogue import CHECKS, Check
 from vdso.measure.doctor.result import (
     CRITICAL,
@@ -181,7 +181,8 @@ def rate_text(per_second: float) -> str:
 def cores_text(cores: float) -> str:
     if cores < 0.001:
         return "under a thousandth of a core"
-    return f"{cores:.2g} core{'' if round(cores, 2) == 1 else 's'}"
+    text = f"{cores:.2g}"
+    return f"{text} core{'' if text == '1' else 's'}"
 
 
 # ---- Who and where ----
@@ -232,13 +233,15 @@ def subject(view: View) -> Subject:
         vsyscall=seen(vdso.vsyscall_mode, ""),
         seccomp_filters=seen(program.filters, unknown),
         tracer=tracers[0] if tracers else "",
-        preloaded=seen(program.preloads, ()),
+        preloaded=seen(preload.preloads, ()),
         time_namespace=seen(program.time_namespace, None),
         aslr_off=seen(program.randomisation_off_here, None),
         ended="",
     )
 
 
-def split() -> tuple[Sequence[Check], Sequence[Check]]:
-    """The checks that look at what is there, and those that look at what a program did."""
-    return [one for one in CHECKS if not one.observes], [one for one in CHECKS if one.observes]
+def split() -> tuple[Sequence[Check], Sequence[Check], Sequence[Check]]:
+    """The checks that look at what is there, those that look at what a program did, and those that may start
+    something, and so come last."""
+    first = [one for one in CHECKS if not one.observes and not one.starts]
+    return first, [one for one in CHECKS if one.observes], [one for one in CHECKS if one.starts]

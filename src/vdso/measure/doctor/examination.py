@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vdso import __version__
 from vdso.errors import NothingToDiagnose, SourceError
 from vdso.kernel import auxv, process
-from vdso.measure.doctor import diagnosis, measuring, program
+from vdso.measure.doctor import diagnosis, measuring, preload, program
 from vdso.measure.doctor.measuring import now_ns
 from vdso.measure.doctor.result import FORMAT, KIND, Diagnosis
 from vdso.measure.doctor.view import Measured, View
@@ -67,16 +67,24 @@ class Examination:
     def __init__(self, measured: Measured, sites: bool = False) -> None:
         self.measured = measured
         self.sites = sites
-        self.there, self.used = diagnosis.split()
+        self.there, self.used, self.last = diagnosis.split()
 
     def view_of(self, pid: int | None, *, command: bool = False, counted: bool = False) -> View:
         architecture = platform.machine()
-        return View(self.measured, pid=pid, architecture=architecture, command=command, counted=counted)
+        return View(
+            self.measured,
+            pid=pid,
+            architecture=architecture,
+            command=command,
+            counted=counted,
+            timed=preload.timed,
+        )
 
     def look(self, view: View) -> None:
         """Looks at what is there; a later view takes the place of the one before."""
         looked = diagnosis.Looked()
         looked.run(view, self.there)
+        preload.note(view)
         self.view, self.looked, self.subject = view, looked, diagnosis.subject(view)
 
     def command(self, words: list[str]) -> None:
@@ -93,11 +101,12 @@ class Examination:
         def look_again(pid: int, counted: bool) -> None:
             """It may have become another program, as env does."""
             again = Examination(self.measured)
-            view = again.view_of(pid, command=True, counted=counted)
+            view, begin = again.view_of(pid, command=True, counted=counted), started(pid)
+            view.held = self.view
             if program.path(view) in ("", self.subject.program):
                 return
             again.look(view)
-            if started(pid):  # else it is known by what was seen before
+            if started(pid) == begin:  # else it is known by what was seen before
                 self.view, self.looked, self.subject = again.view, again.looked, again.subject
 
         if why:
@@ -125,6 +134,7 @@ class Examination:
 
 def conclude(examined: Examination, *, quick: bool, begun: int, started_ns: int) -> Diagnosis:
     view, looked = examined.view, examined.looked
+    looked.run(view, examined.last)
     verdict, reason = diagnosis.judge(view, looked)
     return Diagnosis(
         kind=KIND,

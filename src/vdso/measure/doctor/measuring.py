@@ -94,6 +94,21 @@ def wanted(probe: Probe) -> bool:
     return probe.call in ("getppid", "rdtsc", "rdtscp")
 
 
+def by_name() -> dict[str, tuple[float | None, ...]]:
+    """What a read costs in this process by each of WAYS, of the clocks that programs read most; little is
+    measured, as in passing."""
+    taken = bench(
+        rounds=20,
+        limit_s=0.05,
+        wanted=lambda one: one.call == "clock_gettime" and one.route in WAYS and one.clock_id in (0, 1),
+    )
+    rows = {(row.clock, row.route): row.median_ns for row in taken.rows}
+    return {
+        clock: tuple(rows[clock, way] for way in WAYS)
+        for clock in dict.fromkeys(row.clock for row in taken.rows)
+    }
+
+
 def compare(budget_ns: int) -> Counter:
     """The CPUs' counters beside each other. Raises OSError where there is none that is known."""
     pairs, handovers, warps, widest, compared = _core.counter_compare(budget_ns)

@@ -8,8 +8,10 @@ counted is said.
 import os
 import resource
 import select
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from vdso.errors import VdsoError
@@ -48,10 +50,9 @@ def of_command(
     """
     meaning = Meaning()
     # By tracepoints a system call is counted in passing; by a filter it waits for us.
-    entries, why_not_passing = entries_of(os.getpid())
+    entries, why_not_passing = entries_of(os.getpid(), from_exec=True)
     stopping = entries is None and meaning.raw_calls_show
     try:
-        before = entries.read() if entries is not None else {}
         with Signals() as signals:
             counting = OfCommand(command, sites=sites, raw_calls=stopping)
             try:
@@ -64,7 +65,7 @@ def of_command(
                 run(plain, meanwhile, pauses_s)
                 return Observed(None, error.message, ending(plain.status))
         if entries is not None:
-            counts = with_entered(counts, entries.read(), before, meaning)
+            counts = with_entered(counts, entries.read(), meaning)
     finally:
         if entries is not None:
             entries.close()
@@ -93,13 +94,23 @@ def start(running: Running, signals: Signals) -> None:
 
 
 def run(running: Running, meanwhile: Callable[[int, bool], None], pauses_s: tuple[float, ...]) -> None:
-    """To its end."""
-    for pause_s in pauses_s:
-        if running.wait(pause_s):
-            return
-        meanwhile(running.pid, isinstance(running, OfCommand))
-    while not running.wait(LOOK_S):
-        pass
+    """To its end, which is seen when it comes: `meanwhile` is called by a thread of its own."""
+    ended = threading.Event()
+
+    def look() -> None:
+        for pause_s in pauses_s:
+            if ended.wait(pause_s):
+                return
+            meanwhile(running.pid, isinstance(running, OfCommand))
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            while not running.wait(LOOK_S):
+                pass
+        finally:
+            ended.set()
+    looking.result()
 
 
 def of_process(pid: int, window_s: float, *, touch: bool, sites: bool = False) -> Observed:
@@ -130,31 +141,29 @@ def of_process(pid: int, window_s: float, *, touch: bool, sites: bool = False) -
         began_s = time.monotonic()
         watch(pid, window_s)
         counts = Counts(time.monotonic() - began_s, 0, (), False, {})
-        counts = with_entered(counts, entries.read(), {}, meaning)
+        counts = with_entered(counts, entries.read(), meaning)
     finally:
         entries.close()
     found = stat(counts, meaning, pid=pid, unknown=lacking)
     return Observed(Observation(found, whole=False, slowed=False), "", "")
 
 
-def entries_of(pid: int) -> tuple[Entries | None, str]:
-    """Counts the system calls of that process by tracepoints, and of what it starts from now on; or None, and
-    why not."""
+def entries_of(pid: int, *, from_exec: bool = False) -> tuple[Entries | None, str]:
+    """Counts the system calls of that process by tracepoints, and of what it starts from now on, as Entries
+    does; or None, and why not."""
     # A command's own limits are ours as they were.
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        return Entries(pid), ""
+        return Entries(pid, from_exec=from_exec), ""
     except OSError as error:
         return None, f"no tracepoints: {(error.strerror or str(error)).lower()}"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def with_entered(
-    counts: Counts, entered: Mapping[Call, int], before: Mapping[Call, int], meaning: Meaning
-) -> Counts:
-    """With the system calls that tracepoints have seen since then, but for those that the vDSO has made."""
-    raw = {call: number - before.get(call, 0) for call, number in entered.items()}
+def with_entered(counts: Counts, entered: Mapping[Call, int], meaning: Meaning) -> Counts:
+    """With the system calls that tracepoints have seen, but for those that the vDSO has made."""
+    raw = dict(entered)
     if not meaning.raw_calls_show:
         for (call, _), number in counts.totals().items():
             if call in raw:

@@ -7,119 +7,25 @@ import os
 from collections.abc import Iterator
 
 from vdso.errors import shown
-from vdso.kernel import auxv, maps
+from vdso.kernel import maps
 from vdso.measure import machine
-from vdso.measure.doctor import binary
+from vdso.measure.doctor import preload
 from vdso.measure.doctor.result import CPU_TIME, OWN
 from vdso.measure.doctor.view import CannotSee, View
 from vdso.measure.placement import ADDR_NO_RANDOMIZE
 from vdso.measure.result import LOST
-from vdso.measure.warning import NO_PATH_RATIO
 
 Facts = dict[str, object]
 
 # PROC_TIME_INIT_INO of include/linux/proc_ns.h: the number of the one that every host starts with.
 FIRST_TIME_NAMESPACE = "time:[4026531834]"
-PRELOAD_FILE = "etc/ld.so.preload"
-LIBRARY_DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
 
 # A true clock_gettime takes 1.6 times getppid where nobody looks at it more closely than at that.
 DEAR_RATIO = 4.0
-# Of reads that could have stayed out of the kernel: fewer are start-up, or a look now and then.
-ENTERED_SHARE, ENTERED_PER_SECOND = 0.05, 100.0
+# Of reads that could have stayed out of the kernel: fewer are start-up, also of what ends at once, or a look
+# now and then.
+ENTERED_SHARE, ENTERED_PER_SECOND, ENTERED_LEAST = 0.05, 100.0, 100
 CPU_READS_PER_SECOND = 10_000.0
-
-
-# ---- Libraries that stand before the C library ----
-
-
-def preloads(view: View) -> tuple[str, ...]:
-    """What LD_PRELOAD and ld.so.preload name, for a program that has a loader. Raises CannotSee."""
-    if not binary.program(view).interpreter:
-        return ()
-    named = view.environment.get("LD_PRELOAD", "").replace(":", " ").split()
-    # A program with another user's privilege takes none but from trusted directories, and few there.
-    if view.vector.get(auxv.AT_SECURE):
-        named = []
-    lines = view.text_if_there(PRELOAD_FILE).splitlines()
-    return tuple(
-        dict.fromkeys([*named, *(word for line in lines for word in line.partition("#")[0].split())])
-    )
-
-
-def located(view: View, name: str) -> str | None:
-    """The path of a library that is named: as it is mapped, or where a loader would look first. None: it is
-    nowhere."""
-    base = os.path.basename(name)
-    for path in binary.libraries(view):
-        if os.path.basename(path) == base:
-            return path
-    if "/" in name:
-        return name if os.path.exists(binary.beside(view, name)) else None
-    # Where its other libraries are, the loader's own directory among them.
-    beside = (os.path.dirname(path) for path in binary.libraries(view))
-    named = view.environment.get("LD_LIBRARY_PATH", "").split(":")
-    for directory in (*named, *beside, *LIBRARY_DIRECTORIES):
-        if directory and os.path.exists(binary.beside(view, f"{directory}/{base}")):
-            return f"{directory}/{base}"
-    return None
-
-
-def preloaded(view: View) -> Iterator[Facts]:
-    """A library that takes clock functions from the C library, and costs little."""
-    if not slowed(view):
-        yield from taking(view)
-
-
-def preloaded_slow(view: View) -> Iterator[Facts]:
-    """One by which a read costs what a system call costs, where by the vDSO's own function it does not."""
-    if slowed(view):
-        yield from taking(view)
-
-
-def slowed(view: View) -> bool:
-    """Whether the C library's names lead to something slower than the vDSO's: measured, in this process."""
-    figures = view.measured.figures
-    if view.pid is not None or figures is None:
-        return False
-    return any(
-        clock.libc_ns is not None
-        and clock.vdso_ns is not None
-        and clock.syscall_ns is not None
-        and clock.vdso_ns < NO_PATH_RATIO * clock.syscall_ns <= clock.libc_ns
-        for clock in map(figures.clock, ("REALTIME", "MONOTONIC"))
-        if clock is not None
-    )
-
-
-def taking(view: View) -> Iterator[Facts]:
-    """Each preloaded library that exports clock functions. Raises CannotSee for one that cannot be read."""
-    unread: CannotSee | None = None
-    for name in preloads(view):
-        path = located(view, name)
-        try:
-            if path is None:
-                raise CannotSee(f"the preloaded library {shown(name)}", "it was not found")
-            functions = binary.interposes(view, path)
-        except CannotSee as error:
-            unread = error
-            continue
-        if functions:
-            yield {"library": shown(path), "functions": ", ".join(functions), "cost": library_cost(view)}
-    if unread is not None:
-        raise unread
-
-
-def library_cost(view: View) -> str:
-    """What a call costs by the C library's name and by the vDSO's own, where both were measured here."""
-    if view.pid is not None or view.measured.figures is None:
-        return "what a read costs with it was not measured in that process"
-    clock = view.measured.figures.clock("REALTIME")
-    if clock is None or clock.libc_ns is None or clock.vdso_ns is None:
-        return "what a read costs with it could not be measured"
-    return (
-        f"clock_gettime(REALTIME) takes {clock.libc_ns:.0f} ns by its name, {clock.vdso_ns:.0f} by the vDSO"
-    )
 
 
 # ---- Who looks at its system calls ----
@@ -272,10 +178,26 @@ def enters(view: View) -> Iterator[Facts]:
             return
         raise view.lacking(f"how {view.process_name} reads the clock", "observation")
     entered, reads, seconds = seen.entered, seen.reads, seen.stat.seconds
-    if entered > ENTERED_SHARE * reads and entered > ENTERED_PER_SECOND * seconds:
+    often = entered > max(ENTERED_SHARE * reads, ENTERED_PER_SECOND * seconds, ENTERED_LEAST)
+    if often and not preload.slows(view):
         worst = max(seen.served, key=lambda row: row.calls if row.route == OWN else 0)
         name = f"{worst.function}({worst.clock})" if worst.clock else worst.function
-        yield {"process": view.process_name, "entered": entered, "reads": reads, "worst": name}
+        yield {
+            "process": view.process_name,
+            "entered": entered,
+            "reads": reads,
+            "worst": name,
+            "first": suspected(view),
+        }
+
+
+def suspected(view: View) -> str:
+    """What to try before the program is changed: without a library that may be what makes the calls."""
+    try:
+        names = [library for library, _ in preload.takers(view)]
+    except CannotSee:
+        return ""
+    return f"start it without {' and '.join(names)}, which may be what makes them; else " if names else ""
 
 
 def reads_cpu_time(view: View) -> Iterator[Facts]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from vdso import _core
 from vdso.kernel import maps
 from vdso.kernel.clocks import call_name
+from vdso.kernel.image import Image
 from vdso.kernel.vsyscall import of as vsyscall_of
 from vdso.measure import machine
-from vdso.measure.doctor import binary
+from vdso.measure.doctor import binary, preload
 from vdso.measure.doctor.view import CannotSee, View
 from vdso.measure.warning import EMULATORS
 from vdso.swap.run import COUNTING_IMAGE
@@ -181,10 +182,7 @@ def missing(view: View) -> Iterator[Facts]:
     """Functions that kernels of this version have on this machine, and this image has not."""
     if absence(view):
         return
-    if whose_image(view) != "kernel" or view.counted:
-        whose = "vdso stat" if view.counted else whose_image(view)
-        raise CannotSee("the functions of the kernel's image", f"that of {whose} stands in its place")
-    image = view.image
+    image = kernels(view)
     expected = FUNCTIONS.get(image.machine)
     if expected is None or image.kernel_version is None:
         raise CannotSee("which functions the image should have", "its machine or its version is not known")
@@ -195,9 +193,23 @@ def missing(view: View) -> Iterator[Facts]:
         yield {"lacks": ", ".join(lacks), "machine": image.machine, "version": image.kernel_version}
 
 
+def kernels(view: View) -> Image:
+    """The kernel's image; of what is counted, that which was there before. Raises CannotSee."""
+    before = view.held
+    if view.counted and before is not None and before.kernels is not None and before.bits == view.bits:
+        view.kernels = before.kernels
+        return before.kernels
+    if whose_image(view) != "kernel" or view.counted:
+        whose = "vdso stat" if view.counted else whose_image(view)
+        raise CannotSee("the functions of the kernel's image", f"that of {whose} stands in its place")
+    view.kernels = view.image
+    return view.kernels
+
+
 def bypassed(view: View) -> Iterator[Facts]:
-    """This process's C library makes the system call, though there is a vDSO: as observed."""
-    if view.pid is not None or absence(view):
+    """This process's C library makes the system call, though there is a vDSO: as observed, and not by a
+    library that stands before it."""
+    if view.pid is not None or absence(view) or preload.slows(view):
         return
     clock = view.clock()
     if clock.route is None:

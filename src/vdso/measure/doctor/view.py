@@ -70,7 +70,8 @@ class Measured:
 class View:
     """One host and one process on it. `pid` None: this process, and what it is told; `root`: below which its
     proc, sys, etc and dev are; `architecture`: as uname(2) has it; `command`: it was started to be looked at,
-    and `counted`: `vdso stat`'s image and filter are in it, which are not its own.
+    and `counted`: `vdso stat`'s image and filter are in it, which are not its own. `timed`: measures what its
+    C library's functions cost, in a process made for that.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class View:
         architecture: str = "x86_64",
         command: bool = False,
         counted: bool = False,
+        timed: "Callable[[View], tuple[Clock, ...]] | None" = None,
     ) -> None:
         self.measured = measured
         self.root = root
@@ -89,6 +91,15 @@ class View:
         self.architecture = architecture
         self.command = command
         self.counted = counted
+        # Of one that is counted: the same before that; and the kernel's image, once it was looked at.
+        self.held: View | None = None
+        self.kernels: Image | None = None
+        self._timed = timed
+        # Preloaded libraries with the clock functions that they take, once looked for; one that is not to be
+        # read; and whether a process of ours may be started with them.
+        self.takers: list[tuple[str, str]] | None = None
+        self.unread_library: CannotSee | None = None
+        self.alike = False
         self._texts: dict[str, str] = {}
 
     # ---- Files ----
@@ -277,6 +288,13 @@ class View:
         if found is None:
             raise CannotSee(f"what a read of {name} costs", "it was not measured")
         return found
+
+    @cached_property
+    def by_name(self) -> tuple[Clock, ...]:
+        """What reads cost by the C library's names, with this process's libraries. Empty: not known."""
+        if self.pid is None:
+            return self.measured.figures.clocks if self.measured.figures else ()
+        return self._timed(self) if self._timed else ()
 
     @property
     def page(self) -> Page:

@@ -71,7 +71,8 @@ def about_counter(counter: Counter, read_ns: float) -> str:
 
 def about_observation(seen: Observation) -> str:
     """What it read, most first."""
-    text = f"{seen.reads:,} reads in {seen.stat.seconds:.2f} s"
+    what = "read" if seen.whole else "system call"
+    text = f"{seen.reads:,} {what}{'' if seen.reads == 1 else 's'} in {duration(seen.stat.seconds)}"
     rows = sorted(seen.served, key=lambda row: -row.calls)[:ROWS_SHOWN]
     ways = {"vdso": "the vDSO", "vdso-syscall": "the vDSO's system call", "syscall": "its own system call"}
     parts = [f"{row.calls:,} {row.clock or row.function} by {ways.get(row.route, row.route)}" for row in rows]
@@ -92,6 +93,10 @@ def lost(figures: Figures) -> str:
     """The clocks of which a figure is missing for noise, in a sentence; "" where none is."""
     names = [clock.clock for clock in figures.clocks if LOST in clock.missing.values()]
     return f"?: {', '.join(names)}: {LOST}" if names else ""
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
 
 
 def ns(value: float | None) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from vdso.measure.doctor.result import Observation
-from vdso.measure.doctor.wording import ns
+from vdso.measure.doctor.wording import duration, ns
 from vdso.measure.report import page
 from vdso.measure.report.page import Column, Html
 from vdso.measure.sites import Frame
@@ -45,13 +45,14 @@ def counts(seen: Observation) -> list[str]:
             if seen.whole
             else ""
         )
-        caption = f"Together {together}, in {found.seconds:.2f} s{who}."
+        caption = f"Together {together}, in {duration(found.seconds)}{who}."
         lines = page.table(caption, COLUMNS, [("", rows(found))], stack=True)
         ways = [way for way in COLOURS if any(row.route == way for row in found.rows)]
         dots = "".join(f"<span>{page.dot(COLOURS[way], WAYS[way])}</span> " for way in ways)
         lines.append(page.paragraph(Html(dots), "muted legend"))
     else:
-        lines = [page.paragraph(f"No clock call in {found.seconds:.2f} s.")]
+        what = "clock call" if seen.whole else "system call that reads a clock"
+        lines = [page.paragraph(f"No {what} in {duration(found.seconds)}.")]
     said = reasons(found.rows)
     if seen.slowed:
         said.append("Counting its own system calls has slowed it: they are not its rate.")

@@ -418,6 +418,49 @@ def test_the_loaders_own_file(tmp_path: Path) -> None:
     assert [one.id for one in look(hosts.view(tmp_path, files)).findings] == ["preload"]
 
 
+SLOW_BY_NAME = {"libc_ns": 160.0, "route": "syscall"}
+ENTERING = {"observation": hosts.observed(hosts.row(500_000, route="syscall"))}
+
+
+def test_what_a_slow_library_makes_of_reads_is_its_own_doing(tmp_path: Path) -> None:
+    """And not the C library's, or the program's: those need no mending."""
+    slow = hosts.figures(hosts.clock(**SLOW_BY_NAME))
+    looked = look(hosts.view(tmp_path, PRELOADED, figures=slow, **ENTERING))
+    assert [one.id for one in looked.findings] == ["preload-slow"]
+
+
+def test_without_a_library_the_same_is_the_c_librarys_and_the_programs(tmp_path: Path) -> None:
+    slow = hosts.figures(hosts.clock(**SLOW_BY_NAME))
+    looked = look(hosts.view(tmp_path, figures=slow, **ENTERING))
+    assert {one.id for one in looked.findings} == {"libc-bypasses", "program-enters"}
+
+
+def test_what_a_library_costs_another_process_is_as_it_was_timed_elsewhere(tmp_path: Path) -> None:
+    view = hosts.view(tmp_path, of_another(PRELOADED), pid=7, **ENTERING)
+    view.__dict__["by_name"] = (hosts.clock("REALTIME", **SLOW_BY_NAME),)
+    [found] = look(view).findings
+    assert found.id == "preload-slow"
+    assert "takes 160 ns by its name, 20 by the vDSO" in found.cause
+
+
+def test_a_library_that_was_not_timed_is_named_before_the_program(tmp_path: Path) -> None:
+    view = hosts.view(tmp_path, of_another(PRELOADED), pid=7, **ENTERING)
+    found = {one.id: one for one in look(view).findings}
+    assert found["program-enters"].remedy.startswith("start it without /opt/fake.so, which may be what")
+    assert "was not measured" in found["preload"].cause
+
+
+def of_another(files: dict[str, Any]) -> dict[str, Any]:
+    return {**files, "proc/7/root/opt/fake.so": files["opt/fake.so"]}
+
+
+@pytest.mark.parametrize("calls", [99, 101])
+def test_a_handful_of_calls_is_start_up(tmp_path: Path, calls: int) -> None:
+    seen = hosts.observed(hosts.row(calls, route="syscall"), seconds=0.002)
+    found = [one.id for one in look(hosts.view(tmp_path, observation=seen)).findings]
+    assert found == (["program-enters"] if calls > 100 else [])
+
+
 @pytest.mark.parametrize(
     "files",
     [
