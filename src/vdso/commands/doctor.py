@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from vdso.commands.output import print_json, printable, styled
@@ -180,24 +180,33 @@ def entry(name: str, text: str, width: int) -> Iterator[str]:
 
 
 def table(figures: "Figures", width: int) -> Iterator[str]:
-    """ns a read, a line a clock; as many columns as there is room for."""
-    cells: list[tuple[str, ...]] = [
-        ("ns a read", "vDSO", "C library", "system call", "ratio", "getres", "step seen")
-    ]
+    """ns a read, a line a clock; where they are too wide, the clock's figures below its name."""
+    heads = ("ns a read", "vDSO", "C library", "system call", "ratio", "getres", "step seen")
+    cells: list[tuple[str, ...]] = [heads]
     for clock in figures.clocks:
         ratio = "" if clock.ratio is None else f"{clock.ratio:.1f}x"
         told = (whole(clock.resolution_ns), whole(clock.step_ns))
         cells.append((f"{INDENT}{clock.clock}", *costs(clock), ratio, *told))
-    # From the right they go: the names and the first figures are what is wanted most.
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    kept = len(wide)
-    while kept > 2 and sum(wide[:kept]) + 2 * (kept - 1) > width:
-        kept -= 1
+    if sum(wide) + 2 * (len(wide) - 1) > width:
+        yield from folded(heads, cells[1:], width)
+        return
     for row in cells:
         line = row[0].ljust(wide[0]) + "".join(
-            f"  {cell:>{size}}" for cell, size in zip(row[1:kept], wide[1:kept], strict=True)
+            f"  {cell:>{size}}" for cell, size in zip(row[1:], wide[1:], strict=True)
         )
-        yield line.rstrip()[:width] if width < wide[0] + wide[1] + 2 else line.rstrip()
+        yield line.rstrip()
+
+
+def folded(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> Iterator[str]:
+    """The rows of a table, each cell behind its column's name and not parted from it."""
+    yield heads[0]
+    for name, *cells in rows:
+        yield name.strip()
+        pairs = (f"{head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)
+        text = "  ".join(pair.replace(" ", "\0") for pair in pairs)
+        for line in textwrap.wrap(text, width, initial_indent=INDENT, subsequent_indent=INDENT):
+            yield line.replace("\0", " ")
 
 
 def wrapped(text: str, width: int, *, first: str = "", rest: str = "", style: str = "") -> Iterator[str]:

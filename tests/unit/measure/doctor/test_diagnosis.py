@@ -15,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from vdso.commands import doctor
 from vdso.kernel.image import Image
+from vdso.measure.doctor import wording
 from vdso.measure.doctor.examination import Examination, conclude
 from vdso.measure.doctor.openmetrics import render
-from vdso.measure.doctor.result import FAST, SLOW, UNKNOWN, Counter, Diagnosis
+from vdso.measure.doctor.result import FAST, SLOW, UNKNOWN, Clock, Counter, Diagnosis
 from vdso.measure.doctor.view import Page
 from vdso.measure.result import LOST, Caution
 
@@ -264,6 +265,10 @@ def test_labels_are_escaped(tmp_path: Path) -> None:
     assert names == {"tsc", 'a"b\\n'}
 
 
+def clocks(found: Diagnosis) -> tuple[Clock, ...]:
+    return found.figures.clocks if found.figures else ()
+
+
 @pytest.mark.parametrize("width", [20, 33, 47, 64, 80, 100])
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_screen_of_any_width(tmp_path: Path, name: str, width: int) -> None:
@@ -275,6 +280,16 @@ def test_a_screen_of_any_width(tmp_path: Path, name: str, width: int) -> None:
     assert found.verdict in lines[0]
     for one in found.findings:
         assert one.remedy.replace(" ", "") in whole
+    # And every figure, below its clock's name or beside it.
+    lines = lines[next((n for n, line in enumerate(lines) if line.startswith("ns a read")), 0) :]
+    at = [next(n for n, line in enumerate(lines) if line.split()[:1] == [one.clock]) for one in clocks(found)]
+    for clock, begin in zip(clocks(found), at, strict=True):
+        end = min((n for n in at if n > begin), default=begin + 7)
+        text = " ".join(lines[begin:end])
+        figures = (clock.vdso_ns, clock.libc_ns, clock.syscall_ns)
+        told = (f"{clock.ratio:.1f}x", wording.whole(clock.resolution_ns), wording.whole(clock.step_ns))
+        for word in (*map(wording.ns, figures), *told):
+            assert re.search(rf"(?<![\w.]){re.escape(word)}(?![\w.])", text), (word, text)
 
 
 def test_somebody_elses_text_is_no_command_to_a_terminal(tmp_path: Path) -> None:
