@@ -16,7 +16,8 @@ static uint64_t read_counter(void *context)
 PyDoc_STRVAR(counter_compare_doc,
 	     "counter_compare(budget_ns, /)\n--\n\n"
 	     "Holds the counters of the CPUs that this process may use against each other, for some budget_ns in all: (pairs,\n"
-	     "handovers, warps, the widest in counts, whether every pair has met often enough to tell).\n\n"
+	     "handovers, warps, the widest in counts, whether every pair has met often enough to tell, whether each CPU was\n"
+	     "held against each, or for want of time against the first alone).\n\n"
 	     "OSError: ENOSYS where the architecture's counter is not known here.");
 
 static PyObject *counter_compare(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -29,10 +30,10 @@ static PyObject *counter_compare(PyObject *Py_UNUSED(module), PyObject *arg)
 	if (budget_ns == (unsigned long long)-1 && PyErr_Occurred())
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	error = vdso_counter_warp(read_counter, NULL, budget_ns, &trust);
+	error = vdso_counter_warp(read_counter, NULL, true, budget_ns, &trust);
 	Py_END_ALLOW_THREADS
-	return Py_BuildValue("(IKKKN)", trust.pairs, (unsigned long long)trust.handovers, (unsigned long long)trust.warps,
-			     (unsigned long long)trust.warp_max, PyBool_FromLong(error == 0));
+	return Py_BuildValue("(IKKKNN)", trust.pairs, (unsigned long long)trust.handovers, (unsigned long long)trust.warps,
+			     (unsigned long long)trust.warp_max, PyBool_FromLong(error == 0), PyBool_FromLong(trust.all));
 #else
 	(void)arg;
 	(void)read_counter;

@@ -13,6 +13,7 @@
 
 #define PAIR_NS_MIN 100000u
 #define PAIR_NS_MAX 2000000u
+#define PAIR_NS_ALL 200000u /* what a pair takes at least, its two threads' start included */
 #define HANDOVERS_MIN 50u
 #define HANDOVERS_ENOUGH 4000u /* a pair that has met as often need not be kept from other work any longer */
 /* What a whole start-up can spare for the check. */
@@ -168,48 +169,63 @@ static int allowed_cpus(int **ret)
 	return 0;
 }
 
-int vdso_counter_warp(uint64_t (*read)(void *context), void *context, uint64_t budget_ns,
+unsigned vdso_counter_pairs(unsigned cpus, bool all, uint64_t budget_ns, bool *ret_all)
+{
+	uint64_t pairs = (uint64_t)cpus * (cpus - 1) / 2;
+
+	*ret_all = cpus < 3 || (all && pairs * PAIR_NS_ALL <= budget_ns);
+	return cpus < 2 ? 0 : *ret_all ? (unsigned)pairs : cpus - 1;
+}
+
+/* Meets as often as it takes to tell, or until `end`. Returns whether it could. */
+static bool compare(uint64_t (*read)(void *context), void *context, int a, int b, uint64_t pair_ns, uint64_t budget_ns,
+		    uint64_t end, struct vdso_counter_trust *ret)
+{
+	uint64_t handovers = 0;
+
+	/* A busy machine may not run the two together the first time. */
+	do {
+		struct meeting m = {
+			.read = read,
+			.context = context,
+			.time_ns = pair_ns,
+			.give_up_ns = budget_ns,
+			.lock = ATOMIC_FLAG_INIT,
+		};
+
+		if (check_pair(a, b, &m) != 0)
+			break;
+		handovers += m.handovers;
+		ret->warps += m.warps;
+		if (m.warp_max > ret->warp_max)
+			ret->warp_max = m.warp_max;
+	} while (handovers < HANDOVERS_MIN && ret->warps == 0 && now_ns() < end);
+	ret->handovers += handovers;
+	ret->pairs++;
+	return handovers >= HANDOVERS_MIN;
+}
+
+int vdso_counter_warp(uint64_t (*read)(void *context), void *context, bool all, uint64_t budget_ns,
 		      struct vdso_counter_trust *ret)
 {
 	uint64_t end = now_ns() + budget_ns, pair_ns;
 	bool measured = true;
 	int *cpus = NULL;
 	int count = allowed_cpus(&cpus);
+	unsigned pairs;
 
 	if (count == 0) {
 		free(cpus);
 		return -EAGAIN;
 	}
-	pair_ns = count > 1 ? budget_ns / (uint64_t)(count - 1) : 0;
+	pairs = vdso_counter_pairs((unsigned)count, all, budget_ns, &ret->all);
+	pair_ns = pairs > 0 ? budget_ns / pairs : 0;
 	pair_ns = pair_ns < PAIR_NS_MIN ? PAIR_NS_MIN : pair_ns > PAIR_NS_MAX ? PAIR_NS_MAX : pair_ns;
-	for (int i = 1; i < count && ret->warps == 0; i++) {
-		uint64_t handovers = 0;
-
-		/* A busy machine may not run the two together the first time. */
-		do {
-			struct meeting m = {
-				.read = read,
-				.context = context,
-				.time_ns = pair_ns,
-				.give_up_ns = budget_ns,
-				.lock = ATOMIC_FLAG_INIT,
-			};
-
-			if (check_pair(cpus[0], cpus[i], &m) != 0)
-				break;
-			handovers += m.handovers;
-			ret->warps += m.warps;
-			if (m.warp_max > ret->warp_max)
-				ret->warp_max = m.warp_max;
-		} while (handovers < HANDOVERS_MIN && ret->warps == 0 && now_ns() < end);
-		ret->handovers += handovers;
-		ret->pairs++;
-		measured = measured && handovers >= HANDOVERS_MIN;
-		if (now_ns() >= end && i + 1 < count) {
-			measured = false;
-			break;
-		}
-	}
+	/* Those with the first come first, so that no CPU is left out where the time does not suffice. */
+	for (int i = 0; i < (ret->all ? count - 1 : 1); i++)
+		for (int j = i + 1; j < count && ret->warps == 0 && (ret->pairs == 0 || now_ns() < end); j++)
+			measured = compare(read, context, cpus[i], cpus[j], pair_ns, budget_ns, end, ret) && measured;
+	measured = measured && ret->pairs == pairs;
 	free(cpus);
 	return measured || ret->warps != 0 ? 0 : -EAGAIN;
 }
@@ -257,7 +273,7 @@ void vdso_counter_trust(struct vdso_counter_trust *ret)
 	/* The kernel takes the TSC off this list when it finds it unstable; it may be wrong, so that alone decides nothing. */
 	kernel_agrees = read_text(CLOCKSOURCES, sources, sizeof(sources)) > 0 &&
 			has_word(sources, sources + strlen(sources), "tsc");
-	if (vdso_counter_warp(read_counter, NULL, BUDGET_NS, ret) == 0) {
+	if (vdso_counter_warp(read_counter, NULL, false, BUDGET_NS, ret) == 0) {
 		ret->trusted = ret->warps == 0;
 		if (ret->trusted)
 			snprintf(ret->reason, sizeof(ret->reason), "no warp in %llu handovers between %u pairs of CPUs",

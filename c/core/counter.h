@@ -31,6 +31,7 @@ static inline uint64_t vdso_counter(void)
 struct vdso_counter_trust {
 	bool trusted;
 	unsigned pairs;       /* pairs of CPUs that were compared */
+	bool all;             /* each CPU with each other; else each with the first alone */
 	uint64_t handovers;   /* reads that followed a read of the other CPU: without these nothing was measured */
 	uint64_t warps;       /* reads that were behind the one before */
 	uint64_t warp_max;    /* in counts */
@@ -41,12 +42,15 @@ struct vdso_counter_trust {
  * or NULL. */
 const char *vdso_counter_missing_flag(const char *cpuinfo);
 
+/* How many pairs that many CPUs make: each with each if that is wanted and the time suffices (*ret_all), or with the first. */
+unsigned vdso_counter_pairs(unsigned cpus, bool all, uint64_t budget_ns, bool *ret_all);
+
 /*
- * The kernel's check_tsc_warp between CPUs of this process's affinity mask: each other CPU against the first, for up to
- * budget_ns in all. `read` is called with `context` on threads pinned to two CPUs (tests give a counter that is wrong).
+ * The kernel's check_tsc_warp between CPUs of this process's affinity mask, in the pairs of vdso_counter_pairs(), for up to
+ * budget_ns in all and until it has found a warp. `read` is called with `context` on threads pinned to two CPUs (tests give a counter that is wrong).
  * -EAGAIN: some pair hardly ran at the same time, so no warp was seen but none could have been.
  */
-int vdso_counter_warp(uint64_t (*read)(void *context), void *context, uint64_t budget_ns,
+int vdso_counter_warp(uint64_t (*read)(void *context), void *context, bool all, uint64_t budget_ns,
 		      struct vdso_counter_trust *ret);
 
 /* All of it: flags, the kernel's own judgement, and the measurement. Takes some milliseconds. */

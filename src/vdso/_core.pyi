@@ -37,7 +37,7 @@ def kernel_timezone() -> tuple[int, int]:
     """The kernel's time zone: (minutes west of Greenwich, DST). Raises OSError."""
 
 # counter.c
-def counter_compare(budget_ns: int, /) -> tuple[int, int, int, int, bool]:
+def counter_compare(budget_ns: int, /) -> tuple[int, int, int, int, bool, bool]:
     """(pairs of CPUs, handovers, warps, widest in counts, whether every pair met often enough). OSError."""
 
 def counter_allowed() -> bool:

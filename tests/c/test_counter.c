@@ -16,6 +16,20 @@ static uint64_t skewed(void *context)
 	return vdso_counter() + *(uint64_t *)context * (uint64_t)(sched_getcpu() % 2 == 0);
 }
 
+static const struct {
+	unsigned cpus;
+	uint64_t budget_ns;
+	unsigned pairs;
+	bool all;
+} pairs[] = {
+	{1, 0, 0, true},
+	{2, 0, 1, true},
+	{8, 10000000, 28, true},
+	{11, 10000000, 10, false},
+	{63, 400000000, 1953, true},
+	{1024, 400000000, 1023, false},
+};
+
 int main(int argc, char **argv)
 {
 	unsigned rounds = soak(argc, argv) ? 100 : 5, warped = 0, caught = 0;
@@ -30,6 +44,14 @@ int main(int argc, char **argv)
 	missing = vdso_counter_missing_flag("\nflags\t: constant_tsc nonstop_tsc\nvmx flags\t: rdtscp\n");
 	check(missing != NULL && strcmp(missing, "rdtscp") == 0, "another line's flags do not count");
 	check(vdso_counter_missing_flag("Features : fp asimd") != NULL, "no flags at all are not enough");
+
+	for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		bool all;
+		unsigned found = vdso_counter_pairs(pairs[i].cpus, true, pairs[i].budget_ns, &all);
+
+		check(found == pairs[i].pairs && all == pairs[i].all, "%u CPUs in %llu us: %u pairs", pairs[i].cpus,
+		      (unsigned long long)pairs[i].budget_ns / 1000, found);
+	}
 
 	for (unsigned i = 0; i < rounds; i++) {
 		start = monotonic_ns();
@@ -49,7 +71,7 @@ int main(int argc, char **argv)
 	/* Two threads that hardly ever run at once, on a machine that is busy otherwise, cannot be compared: again, then. */
 	for (unsigned i = 0, tries = 0; i < rounds && tries < rounds * 20; tries++) {
 		trust = (struct vdso_counter_trust){0};
-		if (vdso_counter_warp(skewed, &skew, 100000000, &trust) == 0 || trust.warps != 0) {
+		if (vdso_counter_warp(skewed, &skew, true, 100000000, &trust) == 0 || trust.warps != 0) {
 			caught += trust.warps != 0;
 			i++;
 		}
@@ -58,7 +80,7 @@ int main(int argc, char **argv)
 	      rounds);
 	trust = (struct vdso_counter_trust){0};
 	skew = 0;
-	vdso_counter_warp(honest, NULL, 100000000, &trust);
+	vdso_counter_warp(honest, NULL, true, 100000000, &trust);
 	check(trust.handovers > 0 && trust.warps == 0, "an honest one is not, in %llu handovers",
 	      (unsigned long long)trust.handovers);
 	return check_done();

@@ -85,6 +85,7 @@ class Counter:
 
     `pairs` of CPUs were compared, with `handovers` reads that followed one of the other CPU's; `warps` of
     them were behind it, by up to `widest` counts. `compared`: every pair met often enough to tell.
+    `pairwise`: each CPU with each; else, where there are too many for the time, each with the first.
     """
 
     read_ns: float | None = None
@@ -94,6 +95,7 @@ class Counter:
     warps: int = 0
     widest: int = 0
     compared: bool = False
+    pairwise: bool = True
 
 
 @dataclass(frozen=True, slots=True)

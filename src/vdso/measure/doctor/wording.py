@@ -58,15 +58,23 @@ def about_subject(subject: Subject) -> str:
 
 
 def about_counter(counter: Counter, read_ns: float) -> str:
+    pairs = f"{counter.pairs} pair{'' if counter.pairs == 1 else 's'}"
     agree = (
         f"{counter.warps} reads behind another CPU's"
         if counter.warps
-        else f"{counter.pairs} pair{'' if counter.pairs == 1 else 's'} of CPUs compared, none behind"
+        else f"{pairs} of CPUs compared{which(counter)}, none behind"
         if counter.compared
         else "not compared between CPUs"
     )
     ordered = "" if counter.ordered_ns is None else f", rdtscp {counter.ordered_ns:.1f} ns"
     return f"rdtsc {read_ns:.1f} ns{ordered}; {agree}"
+
+
+def which(counter: Counter) -> str:
+    """Of the pairs of CPUs."""
+    if not counter.pairwise:
+        return ", each with the first (too many for each with each)"
+    return ", each with each" if counter.pairs > 1 else ""
 
 
 def about_observation(seen: Observation) -> str:

@@ -187,6 +187,19 @@ def test_reads_dearer_than_a_system_call_save_nothing(tmp_path: Path) -> None:
     assert (found.cost.sentence, found.cost.cores) == ("each clock read costs 900 ns", None)
 
 
+@pytest.mark.parametrize(
+    ("counter", "said"),
+    [
+        (Counter(9.0, 17.0, 1, 9, 0, 0, True), "1 pair of CPUs compared, none behind"),
+        (Counter(9.0, 17.0, 28, 9, 0, 0, True), "28 pairs of CPUs compared, each with each, none behind"),
+        (Counter(9.0, 17.0, 99, 9, 0, 0, True, False), "each with the first (too many for each with each)"),
+    ],
+)
+def test_which_cpus_were_compared(tmp_path: Path, counter: Counter, said: str) -> None:
+    found = diagnosed(tmp_path, figures=hosts.figures(counter=counter))
+    assert said in dict(wording.facts(found))["counter"]
+
+
 def test_the_gravest_comes_first(tmp_path: Path) -> None:
     files = {"proc/sys/kernel/yama/ptrace_scope": "1\n", "proc/cmdline": "tsc=unstable", **XEN["files"]}
     found = diagnosed(tmp_path, **{**XEN, "files": files})
