@@ -14,7 +14,7 @@ from vdso.commands.output import print_json, printable, styled
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError, VdsoError
 from vdso.measure.doctor.result import CRITICAL, FAST, NOTE, SLOW, WARNING
-from vdso.measure.doctor.wording import costs, facts, lost, whole
+from vdso.measure.doctor.wording import costs, facts, missing, whole
 
 if TYPE_CHECKING:
     from vdso.measure.doctor.catalogue import Check
@@ -145,7 +145,8 @@ def lines(found: "Diagnosis", width: int) -> Iterator[str]:
         yield from entry(name, text, width)
     if found.figures is not None:
         yield from table(found.figures, width)
-        yield from wrapped(lost(found.figures), width, first=INDENT, rest=INDENT)
+        for text in missing(found.figures):
+            yield from wrapped(text, width, first=INDENT, rest=INDENT * 2)
         for caution in found.figures.cautions:
             if caution.id in NOISE:
                 yield from wrapped(caution.text, width, first=f"{INDENT}figures: ", rest=INDENT)

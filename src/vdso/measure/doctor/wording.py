@@ -97,10 +97,16 @@ def costs(clock: Clock) -> tuple[str, str, str]:
     return vdso, libc, syscall
 
 
-def lost(figures: Figures) -> str:
-    """The clocks of which a figure is missing for noise, in a sentence; "" where none is."""
-    names = [clock.clock for clock in figures.clocks if LOST in clock.missing.values()]
-    return f"?: {', '.join(names)}: {LOST}" if names else ""
+def missing(figures: Figures) -> Iterator[str]:
+    """Why figures are missing, a sentence for each reason."""
+    ways = {"vdso": "the vDSO", "libc": "the C library", "syscall": "the system call"}
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for clock in figures.clocks:
+        for route, why in clock.missing.items():
+            reasons.setdefault((route, why), []).append(clock.clock)
+    for (route, why), clocks in reasons.items():
+        which = "" if len(clocks) == len(figures.clocks) else f"{', '.join(clocks)} "
+        yield f"{'?' if why == LOST else 'none'}: {which}by {ways[route]}: {why}"
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from vdso.measure.doctor.result import (
     Figures,
     Finding,
 )
-from vdso.measure.doctor.wording import about_subject, costs, facts, lost, ns, whole
+from vdso.measure.doctor.wording import about_subject, costs, facts, missing, ns, whole
 from vdso.measure.report import page
 from vdso.measure.report.page import Column, Html, plain
 
@@ -105,8 +105,7 @@ def clocks(found: Figures | None) -> list[str]:
     if found is None:
         return []
     lines = page.table(RATIO, COLUMNS, [("", map(cells, found.clocks))], stack=True)
-    if lost(found):
-        lines.append(page.paragraph(f"{lost(found)}.", "muted"))
+    lines += page.items(missing(found))
     return page.section("What each clock costs and tells", *lines)
 
 

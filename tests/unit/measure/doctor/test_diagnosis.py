@@ -101,6 +101,18 @@ def test_this_process_needs_no_proc_to_be_fast(tmp_path: Path) -> None:
     assert found.verdict == FAST
 
 
+def test_a_way_that_was_not_seen_is_not_told(tmp_path: Path) -> None:
+    """Fast is what was measured, and no more is said."""
+    unseen = hosts.figures(hosts.clock(route=None, vdso_ns=None, missing={"vdso": "/proc is not mounted"}))
+    found = diagnosed(tmp_path, figures=unseen, observation=None)
+    assert found.verdict == FAST
+    assert found.reason == (
+        "a read of the clock of this process takes 21.0 ns and a system call 150.0; which way it goes could "
+        "not be looked at"
+    )
+    assert "  none: MONOTONIC by the vDSO: /proc is not mounted" in list(doctor.lines(found, 100))
+
+
 def test_slow_whatever_else_could_not_be_seen(tmp_path: Path) -> None:
     found = diagnosed(tmp_path, files={"proc/self/auxv": None, **XEN["files"]}, page=XEN["page"])
     assert found.verdict == SLOW
@@ -177,7 +189,7 @@ def test_what_noise_has_hidden_is_no_figure(tmp_path: Path) -> None:
     assert "seccomp-refuses" not in [one.id for one in found.findings]
     screen = list(doctor.lines(found, 100))
     assert any(line.split()[:4] == ["MONOTONIC", "20.0", "?", "?"] for line in screen)
-    assert f"  ?: MONOTONIC: {LOST}" in screen
+    assert f"  ?: MONOTONIC by the C library: {LOST}" in screen
 
 
 def test_reads_dearer_than_a_system_call_save_nothing(tmp_path: Path) -> None:
