@@ -701,6 +701,10 @@ def test_a_full_device(vdso: str, option: str) -> None:
 def test_closed_streams(vdso: str) -> None:
     done = finish(["sh", "-c", '"$0" doctor --quick >&- 2>&- <&-; echo $?', vdso])
     assert done.stdout.strip() in ("0", "1", "2")
+    # What is nothing but output is not thrown away in silence.
+    for option in ("--json", "--openmetrics", "--list"):
+        done = finish(["sh", "-c", 'exec "$0" doctor "$1" >&-', vdso, option])
+        assert (done.returncode, done.stderr) == (2, "vdso: standard output is closed\n")
     done = finish(["sh", "-c", '"$0" doctor --quick --json -- echo there 2>&-', vdso])
     assert json.loads(done.stdout)["subject"]["ended"] == "exit status 0"
 

@@ -213,6 +213,11 @@ def test_without_matplotlib_it_is_one_line_before_the_run(vdso: str, tmp_path: P
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_closed_output(vdso: str) -> None:
+    done = finish(["sh", "-c", 'exec "$0" report -o - >&-', vdso])
+    assert (done.returncode, done.stderr) == (1, "vdso: standard output is closed\n")
+
+
 def test_nobody_reads_it(vdso: str) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -30,7 +30,7 @@ messages, and what stands between the process and its clock; measures what each 
 
   -p, --pid PID    that process's own view: its C library, its vDSO, filters, tracer, preloaded libraries
   -- COMMAND       the same of a program, which is run to its end; what it prints goes to standard error
-  --quick          fewer rounds: under half a second instead of some two
+  --quick          fewer rounds: some 0.2 s instead of 1.2
   --json           for programs; docs/doctor.md has the schema
   --openmetrics    metrics, for node_exporter's textfile collector
   --list           every check that there is, with its cause and remedy
@@ -43,7 +43,7 @@ example:
 
 exit status:
   0 fast; 1 slow; 2 unknown, and usage, no such process, output that cannot be written;
-  126, 127 the command cannot be executed, is not found
+  126, 127 the command cannot be executed, is not found; 141 nobody reads the output
 """
 
 HINT = "vdso doctor --help shows how"
@@ -94,6 +94,8 @@ def main(words: list[str]) -> int:
     if found is None:
         return 0
     try:
+        if sys.__stdout__ is None and (found.json or found.openmetrics or found.list):
+            raise OSError("standard output is closed")  # of the verdict alone the exit status tells too
         if found.list:
             return show_list(found.json)
         from vdso.measure.doctor.examination import diagnose

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 
 from vdso.commands.parser import Parser
-from vdso.errors import UsageError, shown
+from vdso.errors import OutputRefused, UsageError, shown
 
 HELP = """\
 usage: vdso report -o FILE [--quick] [-p PID | -- COMMAND [ARGUMENT...]]
@@ -19,7 +19,8 @@ time that COMMAND runs.
 
   -o, --output FILE   where to; - is standard output
   --quick             fewer rounds: some two seconds
-  -p, --pid PID       of that process, whose calls are counted for half a second; not with --quick
+  -p, --pid PID       of that process, whose calls are counted for half a second; with --quick its system
+                      calls alone, and nothing is put into it
   -- COMMAND          of a program, which is run to its end; what it prints goes to standard error
 
 Draws with matplotlib: pip install 'vdso[report]'.
@@ -30,8 +31,8 @@ example:
   vdso report -o report.html -- ./my-server --once
 
 exit status:
-  0 written, whatever the verdict; 1 a file that cannot be written, no such process, or no matplotlib;
-  2 usage; 126, 127 the command cannot be executed, is not found
+  0 written, whatever the verdict; 1 output that cannot be written, or no matplotlib; 2 usage, no such
+  process; 126, 127 the command cannot be executed, is not found; 141 nobody reads the output
 """
 
 HINT = "vdso report --help shows how"
@@ -74,6 +75,8 @@ def main(words: list[str]) -> int:
 
     # What can go wrong is found out before some seconds are spent.
     want_matplotlib("vdso report")
+    if found.output == "-" and sys.__stdout__ is None:
+        raise OutputRefused("standard output is closed")
     if found.output != "-":
         from vdso.measure.saved import check_writable
 

@@ -31,6 +31,7 @@ CALLERS = (
     Column("of all"),
     Column("calls"),
 )
+OWN = "System calls that the program makes itself are counted and not sampled, and are in no share"
 CALLERS_SHOWN, LEAST = 12, 0.002  # of the calls: what is less is named together
 
 
@@ -91,6 +92,9 @@ def callers(found: Stat) -> list[str]:
     samples = some(sum(one.samples for one in found.callers), "sample")
     caption = f"By {samples}: each place stands for its share of the calls that were counted."
     lines = page.table(caption, CALLERS, [("", (caller(one, total) for one in shown))], stack=True)
+    own = sum(row.calls for row in found.rows if row.route == RAW)
+    if own:
+        lines.append(page.paragraph(f"{OWN}: {own:,} calls.", "muted"))
     if len(shown) < len(found.callers):
         rest = total - sum(one.calls for one in shown)
         others = some(len(found.callers) - len(shown), "other place")

@@ -100,6 +100,8 @@ def test_who_called(page: str) -> None:
     # What is hardly any is named together.
     assert "1 other place: 10 calls." in text
     assert drawn(page, "Who calls") == [("75.00", "vdso"), ("25.00", "vdso")]
+    # Of the calls that were counted, those are others.
+    assert "counted and not sampled, and are in no share: 200,000 calls." in text
 
 
 def test_a_caller_that_was_not_found(diagnosis_of: DiagnosisOf, stat_of: StatOf) -> None:
@@ -116,6 +118,8 @@ def test_a_program_that_calls_no_clock(diagnosis_of: DiagnosisOf, stat_of: StatO
 
 
 def test_what_is_known_in_part(diagnosis_of: DiagnosisOf, stat_of: StatOf) -> None:
+    nothing = words(of_stat(stat_of(rows=(), callers=None), diagnosis_of(), whole=False))
+    assert "No system call that reads a clock in 2.00 s." in nothing
     text = words(of_stat(stat_of(callers=None), diagnosis_of(), whole=False, slowed=True))
     assert "0.012 cores, in 2.00 s." in text
     assert "Counting its own system calls has slowed it" in text
