@@ -12,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,7 +21,6 @@
 #include "attempt.h"
 #include "clock.h"
 #include "counting.h"
-#include "follower.h"
 #include "following.h"
 #include "inject.h"
 #include "jumps.h"
@@ -35,7 +33,6 @@
 #define STOP_NS (30 * MS_NS)  /* for all threads to stop */
 #define STAND_NS (45 * MS_NS) /* for everything, before they are let go */
 #define PAUSE_NS (10 * MS_NS) /* between tries */
-#define READY_MS 5000
 
 #define PF_KTHREAD 0x00200000u
 
@@ -44,7 +41,6 @@ static const char *const steps[] = {
 	[VDSO_STEP_RECEIVE] = "recvmsg", [VDSO_STEP_CLOCK] = "mmap",    [VDSO_STEP_IMAGE] = "mmap",
 	[VDSO_STEP_DETOURS] = "mmap",    [VDSO_STEP_SEAL] = "mprotect", [VDSO_STEP_PRIVATE] = "mmap",
 	[VDSO_STEP_COUNTS] = "mmap",     [VDSO_STEP_ASK] = "ask",       [VDSO_STEP_FILTER] = "seccomp",
-	[VDSO_STEP_LISTENER] = "sendmsg",
 };
 
 const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
@@ -59,6 +55,7 @@ const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
 		[VDSO_ATTACH_REFUSED] = "refused",
 		[VDSO_ATTACH_SECCOMP] = "seccomp",
 		[VDSO_ATTACH_LISTENER] = "listener",
+		[VDSO_ATTACH_FOLLOWER] = "follower",
 		[VDSO_ATTACH_FOREIGN] = "foreign",
 		[VDSO_ATTACH_CHANGED] = "changed",
 		[VDSO_ATTACH_NO_VDSO] = "no_vdso",
@@ -381,6 +378,14 @@ static int begin_counting(struct vdso_attempt *a)
 	return vdso_jumps_write_at(a, &none, sizeof(none), a->region - VDSO_COUNT_PRIVATE_BYTES);
 }
 
+/* The follower that waits for the listener: while there is no filter yet, nothing needs one. */
+static bool has_ended(int follower)
+{
+	struct pollfd end = {.fd = follower, .events = 0};
+
+	return poll(&end, 1, 0) != 0;
+}
+
 static int change(struct vdso_attempt *a)
 {
 	if (a->order->detach) {
@@ -388,6 +393,8 @@ static int change(struct vdso_attempt *a)
 			return -1;
 		return tidy(a);
 	}
+	if (a->order->follower_fd >= 0 && has_ended(a->order->talk_fd))
+		return vdso_attempt_answer(a, VDSO_ATTACH_FOLLOWER, 0, 0);
 	if (needs_injection(a) && inject(a) != 0)
 		return -1;
 	if (a->there != 0)
@@ -442,16 +449,6 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 	}
 }
 
-/* A new follower says when it has a guard. */
-static bool is_ready(int follower)
-{
-	struct pollfd wait = {.fd = follower, .events = POLLIN};
-	struct vdso_follower_message message;
-
-	return poll(&wait, 1, READY_MS) == 1 && recv(follower, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message) &&
-	       message.what == 'R';
-}
-
 void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret)
 {
 	uint64_t end = vdso_threads_now_ns() + order->timeout_ns;
@@ -484,8 +481,6 @@ void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret
 			break;
 		pause_ns(PAUSE_NS);
 	}
-	if (report->followed == VDSO_FOLLOWED_ANEW && !is_ready(order->follower_fd))
-		report->followed = VDSO_FOLLOWED_LOST;
 	*ret = *report;
 	munmap(report, sizeof(*report));
 }

@@ -20,6 +20,7 @@ enum vdso_attach_outcome {
 	VDSO_ATTACH_REFUSED,       /* error: what ptrace said; other 1: ptrace is refused for a child of ours as well */
 	VDSO_ATTACH_SECCOMP,       /* it has a seccomp filter that might end it for the calls that have to be made */
 	VDSO_ATTACH_LISTENER,      /* it has one with a listener that is not ours: there cannot be two */
+	VDSO_ATTACH_FOLLOWER,      /* the follower that was to take the listener has ended; nothing has been done */
 	VDSO_ATTACH_FOREIGN,       /* its vDSO is not the one that this kernel gives to 64-bit programs */
 	VDSO_ATTACH_CHANGED,       /* somebody else has written into its vDSO */
 	VDSO_ATTACH_NO_VDSO,
@@ -43,14 +44,12 @@ struct vdso_attach_report {
 	uint32_t state;     /* of a thread that was late: its letter in /proc */
 	uint64_t stood_ns;  /* for how long the process stood still, the last time */
 	uint64_t longest_ns; /* and at the longest, of all tries */
-	uint32_t followed;   /* VDSO_FOLLOWED_* (attachment.h); VDSO_FOLLOWED_LOST: a filter has been put in, and its follower has ended */
+	uint32_t followed;   /* VDSO_FOLLOWED_* (attachment.h) */
 	uint32_t filter;     /* VDSO_FILTER_* of that filter, as far as it is known */
 	uint32_t no_new_privs; /* 1: it has been set, for the filter's sake */
 	int32_t harmless;    /* from one try to the next: that many filters, the last of them of our own putting in */
 	char what[32];       /* a name, where the outcome has one */
 };
-
-#define VDSO_FOLLOWED_LOST 16
 
 struct vdso_attach {
 	pid_t pid;
@@ -59,7 +58,8 @@ struct vdso_attach {
 	int image_fd;    /* vdso-clock.so, or vdso-count.so */
 	int counts_fd;   /* for the latter: where it counts (count.h); -1 */
 	uint32_t program; /* and the program's cell there */
-	int follower_fd; /* a socket whose other end a vdso-follower --attached has; -1: it is not to be followed, nor one that counts */
+	int follower_fd; /* where the listener goes, to a vdso-follower --attached; -1: it is not to be followed, nor one that counts */
+	int talk_fd;     /* another socket of that follower's, by whose hang-up it has ended; -1: it is taken to be there */
 	unsigned filter; /* VDSO_FILTER_*, then */
 	bool counter;    /* the session's clock is a keeper's */
 	uint64_t flags;  /* VDSO_PROCESS_* */

@@ -2,7 +2,7 @@
  * vdso-attach: attaches one process to a clock page, or detaches it, and says on its standard output what came of it: one line
  * of NAME=VALUE, as in struct vdso_attach_report.
  *
- *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--follower FD --filter N [--counter 1]]
+ *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--follower FD --talk FD --filter N [--counter 1]]
  *                      [--flags N] [--timeout-ms N] [--go FD]
  *   vdso-attach detach PID [--timeout-ms N] [--go FD]
  *
@@ -28,7 +28,7 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1, .follower_fd = -1};
+	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1, .follower_fd = -1, .talk_fd = -1};
 	struct vdso_attach_report report;
 	int go = -1;
 	char byte;
@@ -52,6 +52,8 @@ int main(int argc, char **argv)
 			order.flags = number;
 		else if (strcmp(argv[i], "--follower") == 0)
 			order.follower_fd = (int)number;
+		else if (strcmp(argv[i], "--talk") == 0)
+			order.talk_fd = (int)number;
 		else if (strcmp(argv[i], "--filter") == 0)
 			order.filter = (unsigned)number;
 		else if (strcmp(argv[i], "--counter") == 0)

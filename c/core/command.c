@@ -96,7 +96,7 @@ static void close_others(const struct vdso_follower *f, int also)
 {
 	for (unsigned fd = 3; fd < 65536; fd++) {
 		unsigned next = 65536;
-		const int kept[] = {f->control, f->image_fd, f->clock_fd[0], f->listener, f->guard, f->release, f->life, f->counts_fd, also};
+		const int kept[] = {f->control, f->way, f->image_fd, f->clock_fd[0], f->listener, f->guard, f->release, f->life, f->counts_fd, also};
 
 		for (unsigned i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
 			if (kept[i] >= (int)fd && (unsigned)kept[i] < next)

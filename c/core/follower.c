@@ -269,6 +269,15 @@ static void recover(struct vdso_follower *f)
 		dispatch(f);
 }
 
+static void announce(struct vdso_follower *f, int error)
+{
+	vdso_follower_tell(f, error == 0 ? 'R' : 'X', -error);
+	if (!f->front) {
+		close(f->control);
+		f->control = -1;
+	}
+}
+
 /* Holds the one program that is swapped without being followed, and lets the command line go on. */
 static void start(struct vdso_follower *f)
 {
@@ -281,16 +290,12 @@ static void start(struct vdso_follower *f)
 		if (error == 0)
 			*vdso_task_take(f->shared) = (struct vdso_task){.tid = f->direct, .phase = VDSO_TASK_DIRECT};
 	}
-	vdso_follower_tell(f, error == 0 ? 'R' : 'X', -error);
+	announce(f, error);
 	if (f->release >= 0) {
 		if (error == 0 && send(f->release, "g", 1, MSG_NOSIGNAL) != 1)
 			error = -errno;
 		close(f->release); /* without a word it gives up */
 		f->release = -1;
-	}
-	if (!f->front) {
-		close(f->control);
-		f->control = -1;
 	}
 }
 
@@ -350,10 +355,13 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	if (f->listener >= 0)
 		ioctl(f->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	vdso_timertable_index(f);
-	if (again)
+	if (again) {
 		recover(f);
-	else
+		if (f->shared->attached) /* our predecessor may not have come to it */
+			announce(f, 0);
+	} else {
 		start(f);
+	}
 	watch(f);
 
 	for (;;) {

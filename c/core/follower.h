@@ -139,6 +139,7 @@ struct vdso_follower {
 	int clock_fd[VDSO_FOLLOWER_SESSIONS + 1];
 	int guard;    /* socket: what the guard has to keep for a successor */
 	int control;  /* socket to the command line while it waits for us; -1 */
+	int way;      /* where the listener comes from, when it does not come by `control`; -1 */
 	int release;  /* socket to a command that waits to be held before it execs; -1 */
 	int life;     /* held, and nothing more: a keeper sees by its hang-up that we are gone; -1 */
 	int counts_fd; /* where programs count their calls; -1: they do not, and the image is the plain one */
@@ -172,7 +173,7 @@ struct vdso_follower {
 
 /* One line a message, from the follower to a waiting command line. */
 struct vdso_follower_message {
-	char what; /* 'R' ready, 'P' the command's pid, 'S' stopped by a signal, 'C' continued, 'E' wait status, 'X' errno, 'F' the
+	char what; /* 'W' waits for the listener, 'R' ready, 'P' the command's pid, 'S' stopped by a signal, 'C' continued, 'E' wait status, 'X' errno, 'F' the
 	            filter's errno */
 	int32_t value;
 };

@@ -2,10 +2,11 @@
  * vdso-follower: started by `vdso run` and `vdso attach`, never by hand.
  *
  *   vdso-follower --control FD --image FD --clock FD --filter FLAGS [--life FD] [--counts FD] [--counter] [--strict]
- *                 [--direct PID | --attached PID] [-- COMMAND...]
+ *                 [--direct PID | --attached PID --way FD] [-- COMMAND...]
  *
  * Without a command it leaves its parent at once and follows what the parent becomes. With one it starts it, and its parent
- * waits. With --attached it follows whoever sends it the listener, and ends if nobody does.
+ * waits. With --attached it says that it waits, follows whoever sends the listener by --way, and ends if nobody does. It leaves
+ * the message where it is: should we end over it, another one that has the same way can take it up.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,6 +62,8 @@ static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter,
 			f->direct = number;
 		else if (strcmp(argv[i - 1], "--attached") == 0)
 			*attached = number;
+		else if (strcmp(argv[i - 1], "--way") == 0)
+			f->way = number;
 		else
 			return false;
 	}
@@ -69,7 +73,7 @@ static bool parse(struct vdso_follower *f, int argc, char **argv, bool *counter,
 int main(int argc, char **argv)
 {
 	static struct vdso_follower follower = {
-		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .release = -1,
+		.listener = -1, .image_fd = -1, .clock_fd = {-1}, .guard = -1, .control = -1, .way = -1, .release = -1,
 		.life = -1, .counts_fd = -1, .watch.changed = -1};
 	struct vdso_follower *f = &follower;
 	bool counter = false, strict = false;
@@ -97,6 +101,7 @@ int main(int argc, char **argv)
 	if (low >= 3)
 		close(low);
 	fcntl(f->control, F_SETFD, FD_CLOEXEC);
+	fcntl(f->way, F_SETFD, FD_CLOEXEC);
 	fcntl(f->image_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(f->clock_fd[0], F_SETFD, FD_CLOEXEC);
 	fcntl(f->life, F_SETFD, FD_CLOEXEC);
@@ -124,7 +129,12 @@ int main(int argc, char **argv)
 			_exit(0);
 		vdso_command_leave(f, -1);
 		if (f->filter & VDSO_FILTER_LISTENS) {
-			f->listener = vdso_descriptor_receive(f->control, 0, &no_new_privs);
+			if (attached != 0) /* whoever has gone by now may have sent it all the same */
+				vdso_follower_tell(f, 'W', 0);
+			f->listener = attached != 0 ? vdso_descriptor_receive(f->way, MSG_PEEK, &no_new_privs) :
+						      vdso_descriptor_receive(f->control, 0, &no_new_privs);
+			close(f->way);
+			f->way = -1;
 			if (f->listener < 0)
 				return 1; /* the filter was refused, and the command line knows */
 			f->no_new_privs = no_new_privs != 0;

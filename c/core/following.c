@@ -66,12 +66,12 @@ int vdso_following_judge(struct vdso_attempt *a, const struct vdso_inject *injec
 
 	if (inject->followed == VDSO_FOLLOWED_UNKNOWN)
 		before = a->filtered || vdso_filter_any_ours(a->tid);
-	if (a->order->follower_fd >= 0 && !before && inject->followed != VDSO_FOLLOWED_ANEW)
+	if (a->order->follower_fd >= 0 && !before && inject->followed != VDSO_FOLLOWED_ANEW && inject->followed != VDSO_FOLLOWED_LOST)
 		return vdso_attempt_answer(a, VDSO_ATTACH_LISTENER, -EBUSY, 0);
 	a->followed = before ? VDSO_FOLLOWED_BEFORE : inject->followed;
 	a->filtered |= a->followed != VDSO_FOLLOWED_NOT;
 	a->harmless = inject->suspended ? 0 : vdso_procfs_number(a->tid, "Seccomp_filters:");
-	if (a->followed == VDSO_FOLLOWED_ANEW)
+	if (a->followed == VDSO_FOLLOWED_ANEW || a->followed == VDSO_FOLLOWED_LOST)
 		a->filter = a->order->filter;
 	a->report->filter = a->filter;
 	a->report->followed = a->followed;

@@ -226,13 +226,45 @@ static int send_descriptors(struct vdso_inject *in, struct line *line)
 	return sendmsg(line->fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
-/* It closes its end when it has done with it, and says how it went right after. */
-static void await_hang_up(struct vdso_inject *in, struct vdso_thread *thread, const struct line *line)
+/* The listener that it could not send. True: the follower has it. */
+static bool relay_listener(struct vdso_inject *in, const struct line *line)
+{
+	const uint64_t at = in->region + VDSO_SCRATCH_AT;
+	uint64_t no_new_privs = 0;
+	int32_t there = -1;
+	int fd = -1, error;
+
+	error = vdso_memory_read(in->mem, &there, sizeof(there), at + offsetof(struct vdso_scratch, control_fd));
+	if (error == 0)
+		error = vdso_memory_read(in->mem, &no_new_privs, sizeof(no_new_privs), at + VDSO_SCR_NO_NEW_PRIVS);
+	if (error == 0)
+		fd = vdso_descriptor_copy(vdso_procfs_state(in->threads->pid) == 'Z' ? in->tid : in->threads->pid, there);
+	if (fd >= 0) {
+		error = vdso_descriptor_send(in->follower_fd, fd, (uint32_t)no_new_privs);
+		close(fd);
+	}
+	if (send(line->fd, "", 1, MSG_NOSIGNAL) != 1) {
+		/* then it waits no longer than it has the patience to */
+	}
+	return fd >= 0 && error == 0;
+}
+
+/* It closes its end when it has done with it, and says how it went right after. True: the listener has been sent in its stead. */
+static bool await_hang_up(struct vdso_inject *in, struct vdso_thread *thread, const struct line *line)
 {
 	struct pollfd end = {.fd = line->fd, .events = 0};
+	bool kept = false, ret = false;
+	int32_t state;
 
-	while (vdso_threads_now_ns() < in->until_ns && poll(&end, 1, HANG_UP_MS) == 0)
+	while (vdso_threads_now_ns() < in->until_ns && poll(&end, 1, HANG_UP_MS) == 0) {
 		vdso_threads_keep_going(in->threads, thread);
+		if (!kept && vdso_memory_read(in->mem, &state, sizeof(state), in->region + VDSO_SCRATCH_AT) == 0 &&
+		    state == VDSO_INJ_KEEPS) {
+			kept = true;
+			ret = relay_listener(in, line);
+		}
+	}
+	return ret;
 }
 
 static void hang_up(struct line *line)
@@ -333,6 +365,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	struct line line = {-1, -1};
 	uint64_t all = UINT64_MAX, abort;
 	uint32_t none = 0;
+	bool relayed = false;
 	int32_t state;
 
 	in->error = in->step = 0;
@@ -404,8 +437,10 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 			in->error = send_descriptors(in, &line);
 		/* Without them it gives up by itself, and closes what it has opened. */
 		if (in->error == 0)
-			await_hang_up(in, thread, &line);
+			relayed = await_hang_up(in, thread, &line);
 		state = await_state(in, thread, VDSO_INJ_OFFERS, in->until_ns);
+		if (state == VDSO_INJ_KEEPS)
+			state = await_state(in, thread, VDSO_INJ_KEEPS, in->until_ns);
 	}
 	hang_up(&line);
 	outcome = put_back(in, thread, &before, data.mask, state);
@@ -416,5 +451,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_COUNTS);
 	if (outcome == VDSO_INJECT_DONE && in->follower_fd >= 0)
 		in->error = read_followed(in);
+	if (relayed)
+		in->followed = VDSO_FOLLOWED_ANEW;
 	return in->error != 0 && outcome == VDSO_INJECT_DONE ? VDSO_INJECT_FAILED : outcome;
 }

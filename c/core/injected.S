@@ -315,7 +315,6 @@ vdso_injected:
 
 	/* In the control message that the descriptors came in, which names its level and type. */
 .Lfiltered:
-	movl $VDSO_STEP_LISTENER, %r14d
 	movl %eax, VDSO_SCR_CONTROL + 16(%r15)
 	movq $20, VDSO_SCR_CONTROL(%r15)
 	movq $20, VDSO_SCR_MESSAGE + 40(%r15)
@@ -331,7 +330,16 @@ vdso_injected:
 	movl $VDSO_INJ_DONE, %r13d
 	testl %eax, %eax
 	jns 9f
-	movl %eax, %r13d
+	/* A limit or a security module of the process's own is in the way: the tracer takes it out, and sends it. */
+	movl $VDSO_FOLLOWED_LOST, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_KEEPS, VDSO_SCR_STATE(%r15)
+	movl $NR_ppoll, %eax
+	leaq VDSO_SCR_POLL(%r15), %rdi
+	movl $1, %esi
+	leaq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_PATIENCE), %rdx
+	xorl %r10d, %r10d
+	movl $8, %r8d
+	syscall
 9:	movl $NR_close, %eax
 	movl VDSO_SCR_CONTROL + 16(%r15), %edi
 	syscall

@@ -50,6 +50,7 @@
 /* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
 #define VDSO_INJ_OFFERS 1 /* the descriptors, over the second of the two sockets */
 #define VDSO_INJ_DONE 2   /* to be put back where it was */
+#define VDSO_INJ_KEEPS 3  /* somebody to take the listener, which it could not send; then a byte, over the same socket */
 
 #define VDSO_INJ_ASKS (1LL << 62) /* in VDSO_INJ_ASK, so that it is not 0 */
 
@@ -64,9 +65,8 @@
 #define VDSO_STEP_SEAL 8
 #define VDSO_STEP_ASK 9
 #define VDSO_STEP_FILTER 10
-#define VDSO_STEP_LISTENER 11
-#define VDSO_STEP_PRIVATE 12
-#define VDSO_STEP_COUNTS 13
+#define VDSO_STEP_PRIVATE 11
+#define VDSO_STEP_COUNTS 12
 
 #define VDSO_COUNTS_ANYWHERE 1 /* VDSO_INJ_COUNTS: there are none there yet; 0: nothing is counted; else where they are */
 
@@ -75,6 +75,7 @@
 #define VDSO_FOLLOWED_ANEW 1    /* a filter has been put in, and its listener sent to the follower */
 #define VDSO_FOLLOWED_BEFORE 2  /* a follower that is above the process already has taken the session */
 #define VDSO_FOLLOWED_UNKNOWN 3 /* a filter above the process has a listener, whosever it is */
+#define VDSO_FOLLOWED_LOST 4    /* a filter has been put in, and its listener could not be sent: what it notifies fails with ENOSYS */
 
 /* How long it waits for us before it goes back by itself: twice this at the most, since we must have died. */
 #define VDSO_INJ_PATIENCE_NS 20000000

@@ -24,7 +24,6 @@
 #include "descriptor.h"
 #include "detour.h"
 #include "filter.h"
-#include "follower.h"
 #include "frames.h"
 #include "image.h"
 #include "memory.h"
@@ -552,6 +551,7 @@ static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd,
 				    .clock_fd = page_fd,
 				    .counts_fd = -1,
 				    .follower_fd = follower_fd,
+				    .talk_fd = -1,
 				    .filter = VDSO_FILTER_EXEC,
 				    .timeout_ns = 20000000000u};
 	struct vdso_attach_report report;
@@ -559,16 +559,6 @@ static struct vdso_attach_report attach_to(pid_t pid, int image_fd, int page_fd,
 	order.detach = page_fd < 0;
 	vdso_attach(&order, &report);
 	return report;
-}
-
-/* In the place of a follower: whose message is there already, and who keeps the listener. */
-static int begin_following(int ret[2])
-{
-	const struct vdso_follower_message ready = {'R', 0};
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) != 0)
-		return -errno;
-	return send(ret[1], &ready, sizeof(ready), 0) == sizeof(ready) ? 0 : -errno;
 }
 
 /* And that takes every session that it is asked to take. */
@@ -611,7 +601,8 @@ static void test_registers(unsigned rounds, bool follow)
 		struct vdso_attach_report report;
 		int page_fd, way[2] = {-1, -1}, got;
 
-		if (vdso_page_create_memfd("vdso-clock", &shape, &page_fd) != 0 || (follow && begin_following(way) != 0))
+		if (vdso_page_create_memfd("vdso-clock", &shape, &page_fd) != 0 || 
+		    (follow && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, way) != 0))
 			fail("a page and a follower");
 		for (unsigned k = 0; k <= i % 7; k++) /* another version than the last one's: its place is used again */
 			publish(page_fd, &record);

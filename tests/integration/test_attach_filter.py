@@ -29,10 +29,11 @@ from harness import OFFSET, OFFSET_S, TIMEOUT_S, Programs, Start, Way, finish, w
 from vdso import _core
 from vdso.clocks.session import sessions
 from vdso.swap import attach as attaching
+from vdso.swap.following import Following
 from vdso.swap.run import IMAGE
 
 NS = 10**9
-FOLLOW = attaching.Following(_core.FILTER_EXEC | _core.FILTER_DEADLINES, False)
+FOLLOW = Following(_core.FILTER_EXEC | _core.FILTER_DEADLINES, False)
 
 
 # ---- its follower ----

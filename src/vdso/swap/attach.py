@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vdso import _core
 from vdso.errors import (
@@ -24,9 +24,10 @@ from vdso.errors import (
     UnsupportedMachine,
     VdsoError,
 )
-from vdso.swap.run import COUNTING_IMAGE, FOLLOWER, IMAGE, PACKAGE
+from vdso.swap.following import Follower, FollowerEnded, Following, started
+from vdso.swap.run import COUNTING_IMAGE, IMAGE, PACKAGE
 
-FOLLOWED_LOST = 16  # VDSO_FOLLOWED_* of c/core/attach.h
+FOLLOWED_ANEW, FOLLOWED_LOST = 1, 4  # VDSO_FOLLOWED_* of c/include/attachment.h
 OPTIONAL = {_core.FILTER_READS: "--strict", _core.FILTER_ALL: "--clocks all"}
 HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
@@ -51,14 +52,7 @@ class Attached:
     followed: bool = False  # a follower answers for it and swaps what it executes
     no_new_privs: bool = False  # set for the filter's sake
     lacking: tuple[str, ...] = ()  # options that the filter, which it has from before, knows nothing of
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """How a process is to be followed."""
-
-    filter: int  # _core.FILTER_*: what is notified
-    counter: bool  # the session's clock is a keeper's
+    unready: bool = False  # its follower is there, and has not said in time that it answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,56 +111,42 @@ def attach(
         raise HelperMissing(f"{image}: {error.strerror}") from None
     words = ["attach", str(pid), "--clock", str(page_fd), "--image", str(image_fd), "--flags", str(flags)]
     fds = [page_fd, image_fd]
-    way = -1
     try:
         if counts_fd >= 0:
             words += ["--counts", str(counts_fd), "--program", str(program)]
             fds.append(counts_fd)
-        if follow is not None:
-            way = _start_follower(pid, image_fd, page_fd, follow)
-            fds.append(way)
-            words += ["--follower", str(way), "--filter", str(follow.filter)]
-            words += ["--counter", str(int(follow.counter))]
-        report = _run(words, timeout_s, tuple(fds))
+        if follow is None:
+            return _read(pid, _run(words, timeout_s, fds), detach=False)
+        with started(pid, image_fd, page_fd, follow) as follower:
+            words += ["--follower", str(follower.way), "--talk", str(follower.talk)]
+            words += ["--filter", str(follow.filter), "--counter", str(int(follow.counter))]
+            report = _run(words, timeout_s, [*fds, follower.way, follower.talk])
+            done = _read(pid, report, detach=False, wanted=follow.filter)
+            return replace(done, unready=not _answers(done, report, follower))
     finally:
         os.close(image_fd)
-        if way >= 0:
-            os.close(way)
-    done = _read(pid, report, detach=False, wanted=follow.filter if follow is not None else 0)
-    if report.followed == FOLLOWED_LOST:
+
+
+def _answers(done: Attached, report: _Report, follower: Follower) -> bool:
+    """Whether its follower has said that it does; False: not yet. Raises SwapError where there is none."""
+    try:
+        if report.followed == FOLLOWED_LOST:
+            raise FollowerEnded
+        return report.followed != FOLLOWED_ANEW or follower.is_ready()
+    except FollowerEnded:
         raise SwapError(
-            f"the follower of process {pid} ({done.name}) has ended: what it executes fails with ENOSYS",
-            f"vdso detach {pid}, and attach it again with --follow",
-        )
-    return done
-
-
-def _start_follower(pid: int, image_fd: int, page_fd: int, follow: Following) -> int:
-    """Starts one that waits for the listener of a filter, and gives the other end of its way.
-
-    When all copies of that are closed and none has come, it ends.
-    """
-    import socket
-
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        words = ["vdso-follower", "--control", str(theirs.fileno()), "--image", str(image_fd)]
-        words += ["--clock", str(page_fd), "--filter", str(follow.filter), "--attached", str(pid)]
-        words += ["--counter"] if follow.counter else []
-        try:
-            _core.launch_apart(FOLLOWER, words, [theirs.fileno(), image_fd, page_fd])
-        except OSError as error:
-            ours.close()
-            raise HelperMissing(f"{FOLLOWER}: {error.strerror}") from None
-    return ours.detach()
+            f"process {done.pid} ({done.name}) is attached with a filter that nobody answers: what it "
+            "executes and its deadlines fail with ENOSYS",
+            f"vdso detach {done.pid}, and attach it again with --follow, which gives it another filter",
+        ) from None
 
 
 def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
     """Gives an attached process the host's clock back. Raises as attach(), and NotAttached."""
-    return _read(pid, _run(["detach", str(pid)], timeout_s, ()), detach=True)
+    return _read(pid, _run(["detach", str(pid)], timeout_s, []), detach=True)
 
 
-def _run(words: list[str], timeout_s: float, fds: tuple[int, ...]) -> _Report:
+def _run(words: list[str], timeout_s: float, fds: list[int]) -> _Report:
     if os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {os.uname().machine}")
     words = [HELPER, *words, "--timeout-ms", str(round(timeout_s * 1000))]
@@ -255,6 +235,8 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
                 f"{this} has a seccomp filter with somebody else's listener, and there cannot be two",
                 "--no-follow attaches it, and leaves what it executes alone",
             )
+        case "follower":
+            return SwapError(f"the follower of {this} has ended", "nothing has been changed: try again")
         case "foreign":
             return _foreign(pid)
         case "changed":
@@ -293,7 +275,7 @@ def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
                 f"{this} shares its address space with process {other} ({process_name(other)})",
                 "both would be attached: try again when that one has ended",
             )
-        case "call_failed" if report.what in ("seccomp", "sendmsg", "ask"):
+        case "call_failed" if report.what in ("seccomp", "ask"):
             return _not_followed(this, report)
         case "call_failed":
             return SwapError(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from vdso import _core
 from vdso.clocks.session import Adjustment, create, create_for, of_process
 from vdso.errors import AlreadyAttached, HelperMissing, SeccompRefused, SessionError
-from vdso.swap.attach import TIMEOUT_S, Attached, Following, attach, may_set_host_clock
+from vdso.swap.attach import TIMEOUT_S, Attached, attach, may_set_host_clock
+from vdso.swap.following import READY_S, Following
 from vdso.swap.run import PACKAGE, check_raw_calls, join_or_make
 
 PATIENCE_S = 10.0  # less than that of a holder that looks for who runs on the page
@@ -101,6 +102,11 @@ def _warnings(done: Attached, *, dangerous: bool, asked: bool | None, moved: boo
         yield f"{this} may set the host's clock (CAP_SYS_TIME): it is followed, so that it sets the session's"
     if done.no_new_privs:
         yield f"{this} starts setuid programs without their privilege from now on: it needs no_new_privs"
+    if done.unready:
+        yield (
+            f"the follower of {this} has not answered within {READY_S:.0f} s (is the machine busy?): "
+            "what that executes waits for it"
+        )
     if done.lacking:
         options = " and ".join(done.lacking)
         yield f"{this} has its filter from before, which knows nothing of {options}: that is left out"

@@ -11,6 +11,7 @@ import pytest
 
 from vdso import _core, errors
 from vdso.swap import attach
+from vdso.swap.following import Following
 
 Say = Callable[..., None]
 
@@ -147,7 +148,7 @@ def test_an_outcome(
 
 
 def follow(other: int, page: "_core.ClockPage") -> attach.Attached:
-    following = attach.Following(_core.FILTER_EXEC | _core.FILTER_READS | _core.FILTER_ALL, False)
+    following = Following(_core.FILTER_EXEC | _core.FILTER_READS | _core.FILTER_ALL, False)
     return attach.attach(other, page.reader_fd, follow=following)
 
 
@@ -163,11 +164,20 @@ def test_what_a_filter_from_before_lacks(say: Say, other: int, page: "_core.Cloc
         assert (done.followed, done.lacking) == (True, lacking)
 
 
-def test_a_follower_that_has_ended(say: Say, other: int, page: "_core.ClockPage") -> None:
-    say("done", followed=16)
+@pytest.mark.parametrize(
+    ("outcome", "followed", "pattern"),
+    [
+        ("done", 4, r"process \d+ \(sleep\) is attached with a filter that nobody answers: .*"),
+        ("follower", 0, r"the follower of process \d+ \(sleep\) has ended"),
+    ],
+)
+def test_a_follower_that_has_ended(
+    say: Say, other: int, page: "_core.ClockPage", outcome: str, followed: int, pattern: str
+) -> None:
+    say(outcome, followed=followed)
     with pytest.raises(errors.SwapError) as caught:
         follow(other, page)
-    assert re.fullmatch(r"the follower of process \d+ \(sleep\) has ended: .*", caught.value.message)
+    assert re.fullmatch(pattern, caught.value.message)
 
 
 def test_not_attached(say: Say, other: int) -> None:

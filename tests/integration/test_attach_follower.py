@@ -1,0 +1,133 @@
+"""The follower of `vdso attach --follow` while it begins: what comes of the process should that end."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from following import Shell, settled, status
+from harness import OFFSET_S, Start
+
+from vdso import _core, errors
+from vdso.swap import attach as attaching
+from vdso.swap import following
+
+NS = 10**9
+FOLLOW = following.Following(_core.FILTER_EXEC | _core.FILTER_DEADLINES, False)
+Fake = Callable[..., None]
+
+# One that does as it says there, each time the next, and from then on what the real one does.
+FAKE = """#!{python}
+import os, select, socket, struct, sys, time
+steps = os.listdir({steps!r})
+step = min(steps, default="")
+if not step:
+    os.execv({real!r}, sys.argv)
+os.rename(os.path.join({steps!r}, step), os.path.join({done!r}, step))
+way, control = (int(sys.argv[sys.argv.index(word) + 1]) for word in ("--way", "--control"))
+said = socket.socket(fileno=control)
+what = step.split("-")[1]
+if what != "mute":
+    said.send(struct.pack("ci", b"W", 0))
+if what == "listening":
+    select.select([way], [], [])
+if what == "slow":
+    select.select([way], [], [])
+    os.execv({real!r}, sys.argv)
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    def prepare(*steps: str) -> None:
+        for name in ("steps", "done"):
+            (tmp_path / name).mkdir()
+        for number, step in enumerate(steps):
+            (tmp_path / "steps" / f"{number}-{step}").touch()
+        program = tmp_path / "follower"
+        program.write_text(
+            FAKE.format(
+                python=sys.executable,
+                steps=str(tmp_path / "steps"),
+                done=str(tmp_path / "done"),
+                real=following.FOLLOWER,
+            )
+        )
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(following, "FOLLOWER", str(program))
+
+    return prepare
+
+
+def attach(shell: Shell) -> attaching.Attached:
+    page = attaching.clock_page(OFFSET_S * NS)
+    return attaching.attach(shell.pid, page.reader_fd, timeout_s=20, follow=FOLLOW)
+
+
+@pytest.mark.parametrize("how", ["mute", "saying"])
+def test_it_ends_before_there_is_a_filter(shell: Shell, fake: Fake, how: str) -> None:
+    fake(how)
+    with pytest.raises(errors.SwapError, match=r"the follower of process .* ended") as caught:
+        attach(shell)
+    assert "nothing has been changed" in caught.value.hint
+    assert status(shell.pid, "Seccomp") == "0"
+    assert shell.itself() == shell.apart() == 0
+    attach(shell)
+    assert shell.itself() == shell.apart() == OFFSET_S
+
+
+def test_it_ends_with_the_listener_on_its_way(shell: Shell, fake: Fake) -> None:
+    """Another one takes it up: the process is followed, by one filter."""
+    fake("listening")
+    assert not attach(shell).unready
+    assert shell.apart() == OFFSET_S
+    assert status(shell.pid, "Seccomp_filters") == "1"
+    assert len(settled(shell.pid)) == 2
+
+
+def test_two_end_with_it(shell: Shell, fake: Fake) -> None:
+    """Said as it is, and mended as the hint says."""
+    fake("listening", "listening")
+    with pytest.raises(errors.SwapError, match=r"a filter that nobody answers: .* ENOSYS") as caught:
+        attach(shell)
+    assert f"vdso detach {shell.pid}, and attach it again" in caught.value.hint
+    assert "implemented" in shell.ask("date +%s 2>&1")
+    attaching.detach(shell.pid, timeout_s=20)
+    attach(shell)
+    assert shell.apart() == OFFSET_S
+    assert status(shell.pid, "Seccomp_filters") == "2"
+
+
+def test_it_is_slow(shell: Shell, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not ended: what is executed waits for it."""
+    hears = following.Follower._hears
+    monkeypatch.setattr(following.Follower, "_hears", lambda self, what: what == b"W" and hears(self, what))
+    fake("slow")
+    assert attach(shell).unready
+    assert shell.apart() == OFFSET_S
+
+
+@pytest.mark.usefixtures("as_root")
+def test_the_listener_cannot_be_sent(start: Start, unprivileged: list[str]) -> None:
+    """Its user has more descriptors on their way than its limit allows: it is sent for it."""
+    flying = start([*unprivileged, sys.executable, "-c", FLYING])
+    assert flying.stdout is not None
+    assert flying.stdout.readline() == "flying\n"
+    shell = Shell(start, prefix=[*unprivileged, "prlimit", "--nofile=64:64"])
+    before = sorted(os.listdir(f"/proc/{shell.pid}/fd"))
+    attach(shell)
+    assert shell.apart() == shell.itself() == OFFSET_S
+    assert sorted(os.listdir(f"/proc/{shell.pid}/fd")) == before
+    assert status(shell.pid, "Seccomp_filters") == "1"
+
+
+FLYING = """
+import array, os, socket, sys
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+for _ in range(2):
+    ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 100))])
+print("flying", flush=True)
+sys.stdin.read()
+"""
