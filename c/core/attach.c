@@ -26,6 +26,7 @@
 #include "jumps.h"
 #include "membership.h"
 #include "memory.h"
+#include "privilege.h"
 #include "procfs.h"
 #include "sharing.h"
 
@@ -56,6 +57,7 @@ const char *vdso_attach_outcome_name(enum vdso_attach_outcome outcome)
 		[VDSO_ATTACH_SECCOMP] = "seccomp",
 		[VDSO_ATTACH_LISTENER] = "listener",
 		[VDSO_ATTACH_FOLLOWER] = "follower",
+		[VDSO_ATTACH_GAINED] = "gained",
 		[VDSO_ATTACH_FOREIGN] = "foreign",
 		[VDSO_ATTACH_CHANGED] = "changed",
 		[VDSO_ATTACH_NO_VDSO] = "no_vdso",
@@ -378,6 +380,15 @@ static int begin_counting(struct vdso_attempt *a)
 	return vdso_jumps_write_at(a, &none, sizeof(none), a->region - VDSO_COUNT_PRIVATE_BYTES);
 }
 
+/* It may have come to it since whoever attaches has looked. */
+static bool sets_clock(const struct vdso_threads *threads)
+{
+	for (size_t i = 0; i < threads->count; i++)
+		if (!threads->thread[i].gone && vdso_privilege_sets_clock(threads->thread[i].tid))
+			return true;
+	return false;
+}
+
 /* The follower that waits for the listener: while there is no filter yet, nothing needs one. */
 static bool has_ended(int follower)
 {
@@ -393,6 +404,8 @@ static int change(struct vdso_attempt *a)
 			return -1;
 		return tidy(a);
 	}
+	if (a->order->powerless && sets_clock(&a->threads))
+		return vdso_attempt_answer(a, VDSO_ATTACH_GAINED, 0, 0);
 	if (a->order->follower_fd >= 0 && has_ended(a->order->talk_fd))
 		return vdso_attempt_answer(a, VDSO_ATTACH_FOLLOWER, 0, 0);
 	if (needs_injection(a) && inject(a) != 0)

@@ -21,6 +21,7 @@ enum vdso_attach_outcome {
 	VDSO_ATTACH_SECCOMP,       /* it has a seccomp filter that might end it for the calls that have to be made */
 	VDSO_ATTACH_LISTENER,      /* it has one with a listener that is not ours: there cannot be two */
 	VDSO_ATTACH_FOLLOWER,      /* the follower that was to take the listener has ended; nothing has been done */
+	VDSO_ATTACH_GAINED,        /* it may set the host's clock, and was said not to */
 	VDSO_ATTACH_FOREIGN,       /* its vDSO is not the one that this kernel gives to 64-bit programs */
 	VDSO_ATTACH_CHANGED,       /* somebody else has written into its vDSO */
 	VDSO_ATTACH_NO_VDSO,
@@ -46,7 +47,6 @@ struct vdso_attach_report {
 	uint64_t longest_ns; /* and at the longest, of all tries */
 	uint32_t followed;   /* VDSO_FOLLOWED_* (attachment.h) */
 	uint32_t filter;     /* VDSO_FILTER_* of that filter, as far as it is known */
-	uint32_t no_new_privs; /* 1: it has been set, for the filter's sake */
 	int32_t harmless;    /* from one try to the next: that many filters, the last of them of our own putting in */
 	char what[32];       /* a name, where the outcome has one */
 };
@@ -61,6 +61,7 @@ struct vdso_attach {
 	int follower_fd; /* where the listener goes, to a vdso-follower --attached; -1: it is not to be followed, nor one that counts */
 	int talk_fd;     /* another socket of that follower's, by whose hang-up it has ended; -1: it is taken to be there */
 	unsigned filter; /* VDSO_FILTER_*, then */
+	bool powerless;  /* it may not set the host's clock, and is not attached if it can by then */
 	bool counter;    /* the session's clock is a keeper's */
 	uint64_t flags;  /* VDSO_PROCESS_* */
 	uint64_t timeout_ns; /* for how long it is tried again while the process cannot be stopped; 0: once */

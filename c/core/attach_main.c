@@ -3,7 +3,7 @@
  * of NAME=VALUE, as in struct vdso_attach_report.
  *
  *   vdso-attach attach PID --clock FD --image FD [--counts FD --program N] [--follower FD --talk FD --filter N [--counter 1]]
- *                      [--flags N] [--timeout-ms N] [--go FD]
+ *                      [--powerless 1] [--flags N] [--timeout-ms N] [--go FD]
  *   vdso-attach detach PID [--timeout-ms N] [--go FD]
  *
  * --go: begin when a byte comes there. A process that has itself attached names the program as its tracer before.
@@ -56,6 +56,8 @@ int main(int argc, char **argv)
 			order.talk_fd = (int)number;
 		else if (strcmp(argv[i], "--filter") == 0)
 			order.filter = (unsigned)number;
+		else if (strcmp(argv[i], "--powerless") == 0)
+			order.powerless = number != 0;
 		else if (strcmp(argv[i], "--counter") == 0)
 			order.counter = number != 0;
 		else if (strcmp(argv[i], "--timeout-ms") == 0)
@@ -73,8 +75,8 @@ int main(int argc, char **argv)
 		return 1;
 	vdso_attach(&order, &report);
 	printf("outcome=%s error=%" PRId32 " other=%" PRId32 " threads=%" PRId32 " tries=%" PRIu32 " state=%" PRIu32 " stood_ns=%" PRIu64
-	       " longest_ns=%" PRIu64 " followed=%" PRIu32 " filter=%" PRIu32 " no_new_privs=%" PRIu32 " what=%s\n",
+	       " longest_ns=%" PRIu64 " followed=%" PRIu32 " filter=%" PRIu32 " what=%s\n",
 	       vdso_attach_outcome_name((enum vdso_attach_outcome)report.outcome), -report.error, report.other, report.threads,
-	       report.tries, report.state, report.stood_ns, report.longest_ns, report.followed, report.filter, report.no_new_privs, report.what);
+	       report.tries, report.state, report.stood_ns, report.longest_ns, report.followed, report.filter, report.what);
 	return 0;
 }

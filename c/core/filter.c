@@ -15,10 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "privilege.h"
 #include "process.h"
 #include "transform.h"
 
 #define GET_FILTER 0x420c /* PTRACE_SECCOMP_GET_FILTER, Linux 4.4 */
+
+#define OURS 0x80000000u /* beside VDSO_FILTER_*, none of which a filter of ours has to have */
 
 #define X32_BIT 0x40000000u
 #define I386_ARCH AUDIT_ARCH_I386
@@ -299,8 +302,8 @@ unsigned short vdso_filter_program(unsigned flags, struct sock_filter ret[VDSO_F
 	return program.length;
 }
 
-/* Some of the flags that make no difference in the instructions are left out. */
-static bool is_ours(const struct sock_filter *code, long length)
+/* The flags with which it is one of these, 0: it is none. Some that make no difference in the instructions are left out. */
+static unsigned flags_of(const struct sock_filter *code, long length)
 {
 	static const unsigned listening[] = {VDSO_FILTER_EXEC, VDSO_FILTER_LAST, 0};
 	static const unsigned more[] = {VDSO_FILTER_DEADLINES, VDSO_FILTER_ALL, VDSO_FILTER_READS, VDSO_FILTER_EXITS};
@@ -313,9 +316,9 @@ static bool is_ours(const struct sock_filter *code, long length)
 			flags |= (i >> bit & 1) != 0 ? more[bit] : 0;
 		build(&program, flags);
 		if (program.length == length && memcmp(program.code, code, program.length * sizeof(code[0])) == 0)
-			return true;
+			return flags | OURS;
 	}
-	return false;
+	return 0;
 }
 
 /* The task's filters, the newest first. */
@@ -331,19 +334,43 @@ static void count_ours(pid_t tid, unsigned *ours, unsigned *others)
 		if (length < 0 && errno != EMEDIUMTYPE)
 			return;
 		if (length > 0 && length <= (long)VDSO_FILTER_MOST && ptrace((enum __ptrace_request)GET_FILTER, tid, i, code) == length &&
-		    is_ours(code, length))
+		    flags_of(code, length) != 0)
 			++*ours;
 		else
 			++*others;
 	}
 }
 
-bool vdso_filter_any_ours(pid_t tid)
+/* Whether it may have a listener: without such an action none would hear of anything. */
+static bool may_notify(const struct sock_filter *code, long length)
 {
-	unsigned ours, others;
+	for (long i = 0; i < length; i++)
+		if (code[i].code == (BPF_RET | BPF_A) ||
+		    (code[i].code == (BPF_RET | BPF_K) && (code[i].k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF))
+			return true;
+	return false;
+}
 
-	count_ours(tid, &ours, &others);
-	return ours > 0;
+unsigned vdso_filter_listening(pid_t tid)
+{
+	struct sock_filter code[BPF_MAXINSNS];
+	unsigned ret = 0;
+
+	for (unsigned long i = 0;; i++) {
+		long length = ptrace((enum __ptrace_request)GET_FILTER, tid, i, NULL);
+		unsigned flags = 0;
+
+		if (length < 0 && errno != EMEDIUMTYPE)
+			return errno == ENOENT ? ret : 0;
+		if (length <= 0 || length > BPF_MAXINSNS || ptrace((enum __ptrace_request)GET_FILTER, tid, i, code) != length)
+			return 0;
+		flags = flags_of(code, length);
+		if (flags == 0 && may_notify(code, length))
+			return 0;
+		/* An older one of ours has lost its listener: else there could be no newer. */
+		if (ret == 0 && (flags & VDSO_FILTER_LISTENS) != 0)
+			ret = flags & ~OURS;
+	}
 }
 
 bool vdso_filter_all_ours(pid_t tid)
@@ -354,19 +381,9 @@ bool vdso_filter_all_ours(pid_t tid)
 	return ours > 0 && others == 0;
 }
 
-static bool capable(int capability)
-{
-	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct data[2];
-
-	if (syscall(SYS_capget, &header, data) != 0)
-		return false;
-	return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
-}
-
 bool vdso_filter_wants_no_new_privs(void)
 {
-	return !capable(CAP_SYS_ADMIN);
+	return !vdso_privilege_has(0, CAP_SYS_ADMIN);
 }
 
 int vdso_filter_install(unsigned flags, int *listener)

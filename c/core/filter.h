@@ -47,10 +47,14 @@ unsigned short vdso_filter_program(unsigned flags, struct sock_filter ret[VDSO_F
 	(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH | SECCOMP_FILTER_FLAG_NEW_LISTENER |             \
 	 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 
-/* Of a task that stands still under our ptrace: whether any of its filters is one of these, or all are. To be known, it takes
- * CAP_SYS_ADMIN, and no filter above the caller. */
-bool vdso_filter_any_ours(pid_t tid);
+/*
+ * Of a task that stands still under our ptrace. To be known, it takes CAP_SYS_ADMIN, and no filter above the caller.
+ *
+ * Whether all of its filters are of these; and, where one of its filters has a listener, VDSO_FILTER_* of that if it is certainly
+ * one of these, else 0.
+ */
 bool vdso_filter_all_ours(pid_t tid);
+unsigned vdso_filter_listening(pid_t tid);
 
 /* Drops CAP_SYS_TIME for good, in this process and what it execs: where a filter cannot be had. 0 or a negative errno. */
 int vdso_filter_drop_time(void);

@@ -63,9 +63,18 @@ int vdso_following_begin(struct vdso_attempt *a)
 int vdso_following_judge(struct vdso_attempt *a, const struct vdso_inject *inject)
 {
 	bool before = inject->followed == VDSO_FOLLOWED_BEFORE;
+	unsigned listening;
 
-	if (inject->followed == VDSO_FOLLOWED_UNKNOWN)
-		before = a->filtered || vdso_filter_any_ours(a->tid);
+	if (inject->followed == VDSO_FOLLOWED_UNKNOWN && inject->suspended) {
+		/* Nobody was asked, and it was found out by looking: what may be suspended may be looked at. */
+		listening = vdso_filter_listening(inject->tid);
+		before = (listening & VDSO_FILTER_EXEC) != 0 && (listening & VDSO_FILTER_DEADLINES) != 0;
+		if (listening != 0 && !before)
+			return vdso_attempt_answer_of(a, VDSO_ATTACH_CALL_FAILED,
+						      (listening & VDSO_FILTER_EXEC) != 0 ? -EOPNOTSUPP : -ENOEXEC, "ask");
+		if (before)
+			a->filter = listening;
+	}
 	if (a->order->follower_fd >= 0 && !before && inject->followed != VDSO_FOLLOWED_ANEW && inject->followed != VDSO_FOLLOWED_LOST)
 		return vdso_attempt_answer(a, VDSO_ATTACH_LISTENER, -EBUSY, 0);
 	a->followed = before ? VDSO_FOLLOWED_BEFORE : inject->followed;
@@ -75,7 +84,6 @@ int vdso_following_judge(struct vdso_attempt *a, const struct vdso_inject *injec
 		a->filter = a->order->filter;
 	a->report->filter = a->filter;
 	a->report->followed = a->followed;
-	a->report->no_new_privs = inject->no_new_privs;
 	return 0;
 }
 

@@ -1,6 +1,8 @@
 #include "inject.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,6 +18,7 @@
 #include "attachment.h"
 #include "descriptor.h"
 #include "memory.h"
+#include "privilege.h"
 #include "process.h"
 #include "procfs.h"
 #include "registers.h"
@@ -35,19 +38,30 @@ extern const char vdso_injected_wait[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_waited[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_end[] __attribute__((visibility("hidden")));
 
+/* How many filters it has; before Linux 5.9 only whether it has any. */
+static int filters_of(pid_t tid)
+{
+	int filters = vdso_procfs_number(tid, "Seccomp_filters:");
+
+	return filters != 0 ? filters : vdso_procfs_number(tid, "Seccomp:");
+}
+
 /*
  * Best one that was waiting in a system call: the scheduler lets it run at once, whereas a thread that has kept a CPU busy may
  * have to wait behind other programs, with everybody else standing still.
+ *
+ * One that is to put a filter in gives all others its own: it must have the fewest. And best it needs no no_new_privs.
  */
 static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struct *regs)
 {
+	const bool filters = in->follower_fd >= 0;
 	struct vdso_thread *best = NULL;
-	int best_rank = 3;
+	int best_rank = INT_MAX, fewest = INT_MAX, most = 0;
 
-	for (size_t i = 0; i < in->threads->count && best_rank > 0; i++) {
+	for (size_t i = 0; i < in->threads->count && (best_rank > 0 || filters); i++) {
 		struct vdso_thread *thread = &in->threads->thread[i];
 		struct user_regs_struct r;
-		int rank = 0;
+		int rank = 0, own = 0;
 
 		if (!thread->stopped || thread->gone || vdso_registers_get(thread->tid, &r) != 0)
 			continue;
@@ -55,12 +69,21 @@ static struct vdso_thread *choose(struct vdso_inject *in, struct user_regs_struc
 			rank = 1;
 		if (r.orig_rax == VDSO_NO_CALL && vdso_registers_sequence_abort(thread->tid, in->mem, r.rip) != 0)
 			rank = 2;
+		if (filters) {
+			own = filters_of(thread->tid);
+			rank += vdso_privilege_has(thread->tid, CAP_SYS_ADMIN) ? 0 : 3;
+			best_rank = own < fewest ? INT_MAX : best_rank;
+			rank = own > fewest ? INT_MAX : rank;
+			fewest = own < fewest ? own : fewest;
+			most = own > most ? own : most;
+		}
 		if (rank < best_rank) {
 			best = thread;
 			best_rank = rank;
 			*regs = r;
 		}
 	}
+	in->uneven = best != NULL && fewest < most;
 	return best;
 }
 
@@ -283,16 +306,24 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 					 uint64_t mask, int32_t state)
 {
 	const uint64_t wait = in->at + (uint64_t)(vdso_injected_wait - vdso_injected);
+	const uint64_t limit_ns = in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0);
+	const struct timespec nap = {.tv_nsec = LONGEST_NAP_NS};
 	struct user_regs_struct now;
 
-	/* Let go in the middle under a filter that is in force again, it might be ended by it: better too late than that. */
-	if (in->suspended && state != VDSO_INJ_DONE)
-		await_state(in, thread, state, in->until_ns + LEFT_BEHIND_NS);
-	ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
-	if (vdso_threads_await(in->threads, thread, in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0)) != 0 ||
-	    vdso_registers_get(thread->tid, &now) != 0 ||
-	    now.rip - wait > (uint64_t)(vdso_injected_waited - vdso_injected_wait))
-		return VDSO_INJECT_LATE;
+	for (;;) {
+		ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
+		if (vdso_threads_await(in->threads, thread, limit_ns) != 0 || vdso_registers_get(thread->tid, &now) != 0)
+			return VDSO_INJECT_LATE;
+		if (now.rip - wait <= (uint64_t)(vdso_injected_waited - vdso_injected_wait))
+			break;
+		/* Let go in the middle under a filter that is in force again, it might be ended by it: better too late than that. */
+		if (!in->suspended || now.rip - in->at >= (uint64_t)(vdso_injected_end - vdso_injected) ||
+		    vdso_threads_now_ns() >= limit_ns)
+			return VDSO_INJECT_LATE;
+		vdso_threads_go_on(in->threads, thread);
+		nanosleep(&nap, NULL);
+	}
+	vdso_memory_read(in->mem, &state, sizeof(state), in->region + VDSO_SCRATCH_AT);
 	in->is_back = true;
 	ptrace(PTRACE_SETOPTIONS, thread->tid, 0L, 0L);
 	if (vdso_registers_set(thread->tid, before) != 0 || ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &mask) != 0) {
@@ -309,6 +340,8 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 			in->step = VDSO_STEP_REGION;
 		if (in->step < VDSO_STEP_REGION || in->step > VDSO_STEP_COUNTS) /* memory of the process's, after all */
 			in->step = VDSO_STEP_REGION;
+		if (in->step == VDSO_STEP_FILTER && in->uneven)
+			in->error = -ESRCH; /* which the kernel says only after it has asked for no_new_privs */
 		return VDSO_INJECT_CALL_FAILED;
 	}
 	if (now.r14 == VDSO_STEP_REGION) {
@@ -317,18 +350,6 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 		return VDSO_INJECT_CALL_FAILED;
 	}
 	return VDSO_INJECT_LATE;
-}
-
-/* What has come of the filter: in memory of the process's, after all. */
-static int read_followed(struct vdso_inject *in)
-{
-	uint64_t at = in->region + VDSO_SCRATCH_AT, no_new_privs = 0;
-	int error = vdso_memory_read(in->mem, &in->followed, sizeof(in->followed), at + VDSO_SCR_FOLLOWED);
-
-	if (error == 0)
-		error = vdso_memory_read(in->mem, &no_new_privs, sizeof(no_new_privs), at + VDSO_SCR_NO_NEW_PRIVS);
-	in->no_new_privs = no_new_privs != 0;
-	return error;
 }
 
 bool vdso_inject_is_free(struct vdso_inject *in)
@@ -369,7 +390,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	int32_t state;
 
 	in->error = in->step = 0;
-	in->is_back = in->suspended = in->no_new_privs = false;
+	in->is_back = in->suspended = false;
 	in->followed = VDSO_FOLLOWED_NOT;
 	if (size > in->room || size > sizeof(bytes))
 		return VDSO_INJECT_NO_ROOM;
@@ -402,6 +423,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		if (!in->suspended && vdso_procfs_number(thread->tid, "Seccomp:") != SECCOMP_MODE_DISABLED)
 			data.ask = VDSO_INJ_ASKS | (in->counter ? VDSO_ADOPT_COUNTER : 0);
 		data.scratch.program_length = vdso_filter_program(in->filter, filter);
+		/* Then it will be refused, and nothing is to be left behind. The question alone may have another answer. */
+		data.scratch.no_new_privs = in->uneven;
 	}
 	/* A leader that has ended before its threads has no descriptors left to be asked for. */
 	if (!has_getfd(in) || vdso_procfs_state(in->threads->pid) == 'Z')
@@ -450,7 +473,8 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		in->error = vdso_memory_read(in->mem, &in->counts_at, sizeof(in->counts_at),
 					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_COUNTS);
 	if (outcome == VDSO_INJECT_DONE && in->follower_fd >= 0)
-		in->error = read_followed(in);
+		in->error = vdso_memory_read(in->mem, &in->followed, sizeof(in->followed),
+					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_FOLLOWED);
 	if (relayed)
 		in->followed = VDSO_FOLLOWED_ANEW;
 	return in->error != 0 && outcome == VDSO_INJECT_DONE ? VDSO_INJECT_FAILED : outcome;

@@ -32,9 +32,9 @@ struct vdso_inject {
 	uint64_t until_ns; /* by when it has to be done */
 	pid_t tid;         /* -> the thread that ran it */
 	bool is_back;      /* -> and stands where it stood before */
+	bool uneven;       /* -> its threads have not all the same filters: none can be put into all of them */
 	bool suspended;    /* -> its seccomp filter was, for us */
 	uint32_t followed; /* -> VDSO_FOLLOWED_* */
-	bool no_new_privs; /* -> set for the filter's sake */
 	int error;         /* -> a negative errno */
 	int step;          /* -> VDSO_STEP_*, of a call inside the process that failed */
 };

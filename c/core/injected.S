@@ -138,15 +138,30 @@ vdso_injected:
 	movl %eax, %r13d
 	testl %eax, %eax
 	js .Lclose
-	movl $-71, %r13d /* EPROTO: the descriptors did not come with it */
 	movl $24, %eax
 	movq DATA(VDSO_INJ_COUNTS), %rcx
 	orq DATA(VDSO_INJ_FILTER), %rcx
 	je 8f
 	movl $28, %eax
-8:	cmpq %rax, VDSO_SCR_CONTROL(%r15)
-	jne .Lclose
-	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
+8:	movq VDSO_SCR_CONTROL(%r15), %rbx
+	cmpq %rax, %rbx
+	je 8f
+	/* Not all, where the process has no room for more: those that came go again. */
+	movl $-71, %r13d /* EPROTO: they did not come with it */
+	testl $8, VDSO_SCR_MESSAGE + 48(%r15) /* MSG_CTRUNC */
+	jz 7f
+	movl $-24, %r13d /* EMFILE */
+7:	shrq $2, %rbx
+	subq $5, %rbx /* the header is as long as four of them, and the last is one less */
+7:	js 9f
+	movl VDSO_SCR_CONTROL + 16(%r15,%rbx,4), %edi
+	movl $NR_close, %eax
+	syscall
+	decq %rbx
+	jmp 7b
+9:	movl $-1, %ebx
+	jmp .Lclose
+8:	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
 	movl VDSO_SCR_CONTROL + 20(%r15), %ebp
 	cmpq $0, DATA(VDSO_INJ_FILTER)
 	je 8f
@@ -273,13 +288,20 @@ vdso_injected:
 	jz .Lwipe
 	movl $VDSO_FOLLOWED_NOT, VDSO_SCR_FOLLOWED(%r15)
 	movl %eax, %r13d
-	cmpl $-28, %eax /* ENOSPC, EOPNOTSUPP: its answer is that it cannot, or must not */
+	cmpl $-28, %eax /* ENOSPC, EOPNOTSUPP, ENOEXEC: its answer is that it cannot, or must not */
 	je .Lwipe
 	cmpl $-95, %eax
 	je .Lwipe
+	cmpl $-8, %eax
+	je .Lwipe
 
-	/* From here on there is no way back: a filter stays. So all that can fail has been done before. */
-9:	movl $VDSO_STEP_FILTER, %r14d
+	/* From here on there is no way back: a filter stays. So all that can fail has been done before, and for the listener there is
+	 * room where that one was. */
+9:	movl %ebx, %edi
+	movl $NR_close, %eax
+	syscall
+	movl $-1, %ebx
+	movl $VDSO_STEP_FILTER, %r14d
 	movl DATA(VDSO_INJ_FILTER), %r13d
 .Lfilter:
 	movl $NR_seccomp, %eax

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "filter.h"
 #include "guard.h"
 #include "procfs.h"
 #include "source.h"
@@ -220,6 +221,8 @@ static int open_there(const struct vdso_follower *f, pid_t program, int fd_there
 
 	if (f->counts != NULL) /* deadlines on a clock that is moved would not be seen: the filter has no rule for them */
 		return -EOPNOTSUPP;
+	if ((f->filter & VDSO_FILTER_EXEC) == 0) /* and what it executes not at all */
+		return -ENOEXEC;
 	fd = vdso_descriptor_copy(program, fd_there);
 	if (fd < 0)
 		fd = vdso_procfs_open_fd(program, fd_there, O_RDONLY);
@@ -390,8 +393,6 @@ uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
 	struct vdso_follower_shared *s = f->shared;
 	int index;
 
-	if (s->sessions == 1 && !s->attached)
-		return 0;
 	index = of_asker(f, tid);
 	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
 	for (pid_t at = tid; index < 0 && at > 1;) {

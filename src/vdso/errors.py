@@ -239,6 +239,10 @@ class NotAttached(SwapError):
     default_hint = "vdso attach PID attaches; what a process execs is not attached any more"
 
 
+class MaySetClock(NotAttachable):
+    """The process could not set the host's clock when that was asked, and can now."""
+
+
 class AlreadyAttached(SwapError):
     """The process is on a clock of ours already."""
 

@@ -254,8 +254,8 @@ def test_where_yama_lets_nobody_trace(scope: str, programs: Programs, start: Sta
     said = tmp_path / "ptrace_scope"
     said.write_text(scope + "\n", encoding="ascii")
     program = (
-        "import sys; from vdso.swap import attach; attach.YAMA_SCOPE = sys.argv[1]; "
-        "attach.has_capability = lambda number: False; "
+        "import sys; from vdso.swap import process, refusal; process.YAMA_SCOPE = sys.argv[1]; "
+        "refusal.has_capability = lambda number: False; "
         "from vdso.cli import main; sys.exit(main(sys.argv[2:]))"
     )
     words = ["attach", str(process.pid), "--offset", OFFSET]

@@ -188,25 +188,103 @@ def test_a_filter_of_its_own(programs: Programs, start: Start, say: Said, unpriv
     assert len(settled(process.pid)) == 2
 
 
+@pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.usefixtures("as_root")
-def test_what_another_follower_has_above_it(start: Start, privileged: Way, say: Said, name: str) -> None:
-    """A program that `vdso run --no-follow` has left on the host's clock: its follower takes the session."""
-    words = [*without_time(), *privileged.words("bash", "--norc", offset="+5d", options=["--no-follow"])]
-    outer = start(words)
-    assert outer.stdin is not None
-    outer.stdin.write("bash --norc --noprofile\necho $$\n")
-    outer.stdin.flush()
+def test_what_another_follower_has_above_it(
+    start: Start, privileged: Way, say: Said, name: str, asked: bool
+) -> None:
+    """A program that a `vdso run` has left on the host's clock, as it was traced: its follower takes it."""
+    words = [*without_time(), *privileged.words(sys.executable, "-c", TRACER, offset="+5d")]
+    outer = start(words if asked else [sys.executable, "-c", FILTERED, *words])
     inner = int(line_of(outer))
-    assert status(inner, "Seccomp_filters") == "1"
+    assert status(inner, "Seccomp_filters") == str(2 - asked)
     done = say(
-        "attach", str(inner), "--follow", "--session", name, "--at", "@1000000000", "--freeze", *PATIENCE
+        "attach", str(inner), "--follow", "--session", name, "--freeze", "--at", "@1000000000", *PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert status(inner, "Seccomp_filters") == "1"
-    outer.stdin.write("printf '%(%s)T\\n' -1\n")
-    outer.stdin.flush()
-    assert line_of(outer) == "1000000000\n"
+    assert status(inner, "Seccomp_filters") == str(2 - asked)
+    for line in ("printf '%(%s)T\\n' -1", "date +%s"):
+        tell(outer, line)
+        assert line_of(outer) == "1000000000\n"
     assert not followers(inner)
+
+
+TRACER = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+child = os.fork()
+if child == 0:
+    libc.ptrace(0, 0, 0, 0)
+    os.execvp("bash", ["bash", "--norc", "--noprofile"])
+os.waitpid(child, 0)
+libc.ptrace(17, child, 0, 0)
+print(child, flush=True)
+os.waitpid(child, 0)
+"""
+# A filter of somebody else's that does nothing: all are suspended for who attaches, and nobody is asked.
+FILTERED = """
+import ctypes, os, struct, sys
+code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7fff0000), 8)
+program = struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code))
+assert ctypes.CDLL(None).prctl(22, 2, program, 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.usefixtures("as_root")
+def test_a_follower_above_it_that_sees_no_execs(
+    start: Start, privileged: Way, vdso: str, say: Said, asked: bool
+) -> None:
+    """Of a `vdso run --no-follow`: nobody would follow it, whatever was said."""
+    words = [*without_time(), *privileged.words("bash", "--norc", offset="+5d", options=["--no-follow"])]
+    outer = start(words if asked else [sys.executable, "-c", FILTERED, *words])
+    tell(outer, "bash --norc --noprofile\necho $$")
+    inner = int(line_of(outer))
+    done = say("attach", str(inner), "--follow", "--offset", OFFSET, *PATIENCE)
+    assert_refused(done, 119, r".* cannot be followed: it is under a `vdso run --no-follow`, .*")
+    assert status(inner, "Seccomp_filters") == str(2 - asked)
+    tell(outer, f"{vdso} run --offset 1d -- date +%s 2>&1")
+    assert line_of(outer).startswith("vdso: this is inside of a `vdso run --no-follow`, which")
+    line_of(outer)
+    assert say("attach", str(inner), "--no-follow", "--offset", OFFSET, *PATIENCE).returncode == 0
+    tell(outer, "printf '%(%s)T\\n' -1")
+    assert abs(int(line_of(outer)) - time.time() - OFFSET_S) < TIMEOUT_S
+
+
+def odd(program: Programs, start: Start, how: str) -> "subprocess.Popen[str]":
+    process = start([*without_time(), program.c("odd"), how])
+    assert line_of(process) == "ready\n"
+    return process
+
+
+@pytest.mark.usefixtures("as_root")
+def test_threads_with_filters_of_their_own(programs: Programs, start: Start, say: Said) -> None:
+    """One has one, the other none: refused before anything is done. Each another: what is left is said."""
+    for how, left in (("one-filter", False), ("two-filters", True)):
+        process = odd(programs, start, how)
+        threads = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
+        assert len(threads) == 2
+        before = [status(tid, "Seccomp_filters") for tid in threads]
+        done = say("attach", str(process.pid), "--offset", OFFSET, "--follow", *PATIENCE)
+        assert_refused(
+            done, 119, r".* cannot be followed: one of its threads has a seccomp filter of its own.*"
+        )
+        assert ("it has no_new_privs from now on" in done.stderr) == left
+        assert "1" in [status(tid, "NoNewPrivs") for tid in threads] or not left
+        assert left or {status(tid, "NoNewPrivs") for tid in threads} == {"0"}
+        assert [status(tid, "Seccomp_filters") for tid in threads] == before
+        assert not followers(process.pid)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_thread_with_the_privilege(programs: Programs, start: Start, say: Said) -> None:
+    """One of two has it: no_new_privs is not needed."""
+    process = odd(programs, start, "one-able")
+    done = say("attach", str(process.pid), "--offset", OFFSET, "--follow", *PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    for tid in os.listdir(f"/proc/{process.pid}/task"):
+        assert (status(int(tid), "NoNewPrivs"), status(int(tid), "Seccomp_filters")) == ("0", "1")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The follower of `vdso attach --follow` while it begins: what comes of the process should that end."""
 
 import os
+import resource
 import stat
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from following import Shell, settled, status
 from harness import OFFSET_S, Start
 
 from vdso import _core, errors
+from vdso.clocks.session import Adjustment
 from vdso.swap import attach as attaching
-from vdso.swap import following
+from vdso.swap import following, process
+from vdso.swap import join as joining
 
 NS = 10**9
 FOLLOW = following.Following(_core.FILTER_EXEC | _core.FILTER_DEADLINES, False)
@@ -71,7 +74,7 @@ def test_it_ends_before_there_is_a_filter(shell: Shell, fake: Fake, how: str) ->
     fake(how)
     with pytest.raises(errors.SwapError, match=r"the follower of process .* ended") as caught:
         attach(shell)
-    assert "nothing has been changed" in caught.value.hint
+    assert "try again" in caught.value.hint
     assert status(shell.pid, "Seccomp") == "0"
     assert shell.itself() == shell.apart() == 0
     attach(shell)
@@ -121,6 +124,94 @@ def test_the_listener_cannot_be_sent(start: Start, unprivileged: list[str]) -> N
     assert shell.apart() == shell.itself() == OFFSET_S
     assert sorted(os.listdir(f"/proc/{shell.pid}/fd")) == before
     assert status(shell.pid, "Seccomp_filters") == "1"
+
+
+@pytest.mark.parametrize("free", range(7))
+def test_few_descriptors_are_left(start: Start, free: int) -> None:
+    """Near its limit it is attached or not, and keeps no descriptor of ours either way."""
+    shell = Shell(start)
+    fds = sorted(map(int, os.listdir(f"/proc/{shell.pid}/fd")))
+    left = [number for number in range(300) if number not in fds]
+    limit = left[free]
+    resource.prlimit(shell.pid, resource.RLIMIT_NOFILE, (limit, 4096))
+    attached = free >= 5
+    if attached:
+        attach(shell)
+    else:
+        with pytest.raises(errors.SwapError, match="is at its limit of open files") as caught:
+            attach(shell)
+        assert f"prlimit --pid {shell.pid} --nofile" in caught.value.hint
+    assert sorted(map(int, os.listdir(f"/proc/{shell.pid}/fd"))) == fds
+    assert status(shell.pid, "Seccomp_filters") == str(int(attached))
+    assert status(shell.pid, "NoNewPrivs") == status(os.getpid(), "NoNewPrivs")
+    resource.prlimit(shell.pid, resource.RLIMIT_NOFILE, (1024, 4096))
+    assert shell.itself() == shell.apart() == (OFFSET_S if attached else 0)
+
+
+def test_too_late_with_the_filter_in_it(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays is said, whatever it failed for: here by one that attaches, and says it has not."""
+    program = tmp_path / "program"
+    program.write_text(
+        f'#!/bin/sh\n"{attaching.HELPER}" "$@" | sed "s/outcome=done/outcome=late/"\n', encoding="ascii"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(attaching, "HELPER", str(program))
+    with pytest.raises(errors.ProcessBusy, match=r"kept changing .*; a filter stays in it, for good"):
+        attach(shell)
+    monkeypatch.undo()
+    attaching.detach(shell.pid, timeout_s=20)
+    attach(shell)
+    assert shell.apart() == OFFSET_S
+
+
+def test_too_late_and_the_follower_has_ended(
+    shell: Shell, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filter that is in it by then gets another follower, and it is tried again."""
+    program = tmp_path / "program"
+    program.write_text(TWICE.format(real=attaching.HELPER, once=tmp_path / "once"), encoding="ascii")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(attaching, "HELPER", str(program))
+    fake("listening")
+    assert attach(shell).followed
+    assert shell.apart() == OFFSET_S
+    assert status(shell.pid, "Seccomp_filters") == "1"
+
+
+TWICE = """#!/bin/sh
+mkdir {once} 2>/dev/null || exec {real} "$@"
+said=$({real} "$@" | sed s/outcome=done/outcome=follower/)
+{real} detach "$2" --timeout-ms 20000 >/dev/null
+echo "$said"
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_privilege_gained_meanwhile(start: Start, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It may set the host's clock, since after that was looked at: it is followed all the same."""
+    shell = Shell(start, prefix=[])
+    monkeypatch.setattr(joining, "may_set_host_clock", lambda _: False)
+    joined = joining.join(shell.pid, session=name, first=Adjustment(offset_ns=OFFSET_S * NS), timeout_s=20)
+    assert joined.done.followed
+    assert any("may set the host's clock (CAP_SYS_TIME): it is followed" in line for line in joined.warnings)
+    assert shell.apart() == OFFSET_S
+
+
+def test_a_privilege_that_cannot_be_seen(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts as one that is there; one that has gone has none."""
+    assert not process.may_set_host_clock(shell.pid)
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(process.os, "listdir", refuse)
+    assert process.may_set_host_clock(shell.pid)
+    monkeypatch.undo()
+    shell.process.kill()
+    shell.process.wait()
+    assert not process.may_set_host_clock(shell.pid)
 
 
 FLYING = """

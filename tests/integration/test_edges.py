@@ -138,8 +138,8 @@ def test_yama_that_lets_nobody_trace(shift: Path, scope: str, tmp_path: Path) ->
     said = tmp_path / "ptrace_scope"
     said.write_text(scope + "\n")
     program = (
-        "import sys; from vdso.swap import run; run.YAMA_SCOPE = sys.argv[1]; "
-        "run._has_capability = lambda number: False; from vdso.cli import main; sys.exit(main(sys.argv[2:]))"
+        "import sys; from vdso.swap import process, run; process.YAMA_SCOPE = sys.argv[1]; "
+        "run.has_capability = lambda number: False; from vdso.cli import main; sys.exit(main(sys.argv[2:]))"
     )
     command = [sys.executable, "-c", program, str(said), "run", "--offset", "+1000d"]
     done = subprocess.run([*command, str(shift)], capture_output=True, text=True, timeout=30, check=False)

@@ -4,27 +4,17 @@ Decides, and says why not; the mechanism is libexec/vdso-attach (c/core/attach.c
 sessions: it is given the descriptor of a clock page.
 """
 
-import errno
+import contextlib
 import os
 import secrets
 import subprocess
 from dataclasses import dataclass, replace
 
 from vdso import _core
-from vdso.errors import (
-    AlreadyAttached,
-    HelperMissing,
-    NoSuchProcess,
-    NotAttachable,
-    NotAttached,
-    ProcessBusy,
-    PtraceRefused,
-    SeccompRefused,
-    SwapError,
-    UnsupportedMachine,
-    VdsoError,
-)
-from vdso.swap.following import Follower, FollowerEnded, Following, started
+from vdso.errors import HelperMissing, SwapError, UnsupportedMachine, VdsoError
+from vdso.swap.following import Follower, FollowerEnded, Following, Restraints, restraints, started
+from vdso.swap.process import process_name, yama_scope
+from vdso.swap.refusal import Report, failure
 from vdso.swap.run import COUNTING_IMAGE, IMAGE, PACKAGE
 
 FOLLOWED_ANEW, FOLLOWED_LOST = 1, 4  # VDSO_FOLLOWED_* of c/include/attachment.h
@@ -32,11 +22,7 @@ OPTIONAL = {_core.FILTER_READS: "--strict", _core.FILTER_ALL: "--clocks all"}
 HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
 NS_PER_S = 1_000_000_000
-CAP_SYS_PTRACE = 19
-CAP_SYS_TIME = 25
-FIRST_USER_NAMESPACE = "user:[4026531837]"  # PROC_USER_INIT_INO of include/linux/proc_ns.h
 PR_SET_PTRACER = 0x59616D61
-YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +39,6 @@ class Attached:
     no_new_privs: bool = False  # set for the filter's sake
     lacking: tuple[str, ...] = ()  # options that the filter, which it has from before, knows nothing of
     unready: bool = False  # its follower is there, and has not said in time that it answers
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    outcome: str  # vdso_attach_outcome_name() of c/core/attach.c
-    error: int  # errno, or 0
-    other: int
-    threads: int
-    tries: int
-    state: int
-    stood_ns: int
-    longest_ns: int
-    followed: int  # VDSO_FOLLOWED_* of c/include/attachment.h
-    filter: int
-    no_new_privs: int
-    what: str
 
 
 def clock_page(offset_ns: int) -> "_core.ClockPage":
@@ -94,6 +64,7 @@ def attach(
     program: int = 0,
     timeout_s: float = TIMEOUT_S,
     follow: Following | None = None,
+    powerless: bool = False,
 ) -> Attached:
     """Puts a running process on the clock page that page_fd has open for reading; it stays the caller's.
 
@@ -101,7 +72,8 @@ def attach(
     c/include/process.h. `counts_fd`, of a _core.Counts: it counts its clock calls there from now on, as
     `program`. With `follow`, and not with that, a filter is put into it, for good, and a follower swaps what
     it and its children execute from then on and answers what they ask of the clock. While the process cannot
-    be stopped at once it is tried again for timeout_s. Raises NoSuchProcess, NotAttachable, AlreadyAttached,
+    be stopped at once it is tried again for timeout_s. `powerless`: it may not set the host's clock, which is
+    looked at again while it stands still (MaySetClock). Raises NoSuchProcess, NotAttachable, AlreadyAttached,
     ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
     """
     image = IMAGE if counts_fd < 0 else COUNTING_IMAGE
@@ -115,19 +87,55 @@ def attach(
         if counts_fd >= 0:
             words += ["--counts", str(counts_fd), "--program", str(program)]
             fds.append(counts_fd)
+        if powerless:
+            words += ["--powerless", "1"]
         if follow is None:
             return _read(pid, _run(words, timeout_s, fds), detach=False)
+        words += ["--filter", str(follow.filter), "--counter", str(int(follow.counter))]
         with started(pid, image_fd, page_fd, follow) as follower:
-            words += ["--follower", str(follower.way), "--talk", str(follower.talk)]
-            words += ["--filter", str(follow.filter), "--counter", str(int(follow.counter))]
-            report = _run(words, timeout_s, [*fds, follower.way, follower.talk])
-            done = _read(pid, report, detach=False, wanted=follow.filter)
-            return replace(done, unready=not _answers(done, report, follower))
+            return _follow(pid, words, timeout_s, fds, follow.filter, follower)
     finally:
         os.close(image_fd)
 
 
-def _answers(done: Attached, report: _Report, follower: Follower) -> bool:
+def _follow(
+    pid: int, words: list[str], timeout_s: float, fds: list[int], wanted: int, follower: Follower
+) -> Attached:
+    """The same, with one that waits to follow it. The error says what stays with the process, too."""
+    before = restraints(pid)
+    for last in (False, True):
+        ways = [follower.way, follower.talk]
+        report = _run([*words, "--follower", str(ways[0]), "--talk", str(ways[1])], timeout_s, [*fds, *ways])
+        after = restraints(pid)
+        # A first try that came too late may have put the filter in, and its follower have ended since.
+        if last or report.outcome != "follower" or after.filters <= before.filters:
+            break
+        with contextlib.suppress(FollowerEnded):
+            follower.is_ready()
+    try:
+        done = _read(pid, report, detach=False, wanted=wanted)
+    except VdsoError as error:
+        raise type(error)(error.message + _left(before, after, follower), error.hint) from None
+    gained = after.no_new_privs > before.no_new_privs
+    return replace(done, no_new_privs=gained, unready=not _answers(done, report, follower))
+
+
+def _left(before: Restraints, after: Restraints, follower: Follower) -> str:
+    """The rest of a sentence on why it could not be attached."""
+    ret = ""
+    if after.filters > before.filters:
+        ret += "; a filter stays in it, for good, "
+        try:
+            follower.is_ready()
+            ret += "by which its follower lets everything pass"
+        except FollowerEnded:
+            ret += "and what it executes fails with ENOSYS until it is attached again with --follow"
+    if after.no_new_privs > before.no_new_privs:
+        ret += "; it has no_new_privs from now on, and starts setuid programs without their privilege"
+    return ret
+
+
+def _answers(done: Attached, report: Report, follower: Follower) -> bool:
     """Whether its follower has said that it does; False: not yet. Raises SwapError where there is none."""
     try:
         if report.followed == FOLLOWED_LOST:
@@ -146,7 +154,7 @@ def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
     return _read(pid, _run(["detach", str(pid)], timeout_s, []), detach=True)
 
 
-def _run(words: list[str], timeout_s: float, fds: list[int]) -> _Report:
+def _run(words: list[str], timeout_s: float, fds: list[int]) -> Report:
     if os.uname().machine != "x86_64":
         raise UnsupportedMachine(f"no clock image for {os.uname().machine}")
     words = [HELPER, *words, "--timeout-ms", str(round(timeout_s * 1000))]
@@ -174,21 +182,21 @@ def _run(words: list[str], timeout_s: float, fds: list[int]) -> _Report:
     if helper.returncode != 0 or not found:
         raise SwapError(f"{HELPER} ended with status {helper.returncode}")
     outcome, what = found.pop("outcome"), found.pop("what")
-    return _Report(outcome=outcome, what=what, **{key: int(value) for key, value in found.items()})
+    return Report(outcome=outcome, what=what, **{key: int(value) for key, value in found.items()})
 
 
 def _let_trace(pid: int) -> None:
     """Where Yama lets only ancestors trace, a process may name who else may trace it; 0: nobody."""
-    if _yama_scope() != 1:
+    if yama_scope() != 1:
         return
     import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(pid), 0, 0, 0)
 
 
-def _read(pid: int, report: _Report, *, detach: bool, wanted: int = 0) -> Attached:
+def _read(pid: int, report: Report, *, detach: bool, wanted: int = 0) -> Attached:
     if report.outcome != "done":
-        raise _failure(pid, report, detach)
+        raise failure(pid, report, detach)
     return Attached(
         pid=pid,
         name=process_name(pid),
@@ -197,254 +205,5 @@ def _read(pid: int, report: _Report, *, detach: bool, wanted: int = 0) -> Attach
         stood_ns=report.stood_ns,
         longest_ns=report.longest_ns,
         followed=report.followed != 0,
-        no_new_privs=report.no_new_privs != 0,
         lacking=tuple(option for flag, option in OPTIONAL.items() if wanted & ~report.filter & flag),
     )
-
-
-def _failure(pid: int, report: _Report, detach: bool) -> VdsoError:
-    """The error that says it: one for each outcome."""
-    this = f"process {pid} ({process_name(pid)})"
-    other = report.other
-    reason = os.strerror(report.error)
-    match report.outcome:
-        case "no_process":
-            return _no_process(pid)
-        case "a_thread":
-            return NoSuchProcess(
-                f"{pid} is a thread of process {other} ({process_name(other)})", f"name the process: {other}"
-            )
-        case "kernel_thread":
-            return NotAttachable(f"{this} is a thread of the kernel", "it runs no program, and reads no vDSO")
-        case "zombie":
-            return NotAttachable(f"{this} has ended, and waits for its parent to take its status", "")
-        case "traced":
-            return NotAttachable(
-                f"{this} is being traced, by {other} ({process_name(other)})",
-                "only one can: detach the debugger, or strace",
-            )
-        case "refused":
-            return _refused(pid, report)
-        case "seccomp":
-            return SeccompRefused(
-                f"{this} has a seccomp filter, which might end it for the system calls that attaching takes",
-                "with CAP_SYS_ADMIN it is suspended meanwhile: run as root, outside of its container",
-            )
-        case "listener":
-            return SeccompRefused(
-                f"{this} has a seccomp filter with somebody else's listener, and there cannot be two",
-                "--no-follow attaches it, and leaves what it executes alone",
-            )
-        case "follower":
-            return SwapError(f"the follower of {this} has ended", "nothing has been changed: try again")
-        case "foreign":
-            return _foreign(pid)
-        case "changed":
-            return NotAttachable(
-                f"somebody else has changed the vDSO of {this}", "another tool's hooks have to go first"
-            )
-        case "no_vdso":
-            return NotAttachable(
-                f"{this} has no vDSO: its clock reads are system calls", "see vdso=0 in /proc/cmdline"
-            )
-        case "swapped":
-            return AlreadyAttached(
-                f"{this} was started by `vdso run`, and is on a clock of ours since",
-                "change its session: vdso time",
-            )
-        case "already" if detach:
-            return NotAttached(f"{this} is on the host's clock: it is not attached")
-        case "already":
-            return AlreadyAttached(
-                f"{this} is attached already", f"vdso detach {pid} first, or change its session"
-            )
-        case "no_site":
-            return NotAttachable(
-                f"this kernel's vDSO has no place for a jump in {report.what}()", "vdso run needs none"
-            )
-        case "no_room" if report.error:
-            return NotAttachable(f"{this} has nothing free within 2 GiB of its vDSO", "")
-        case "no_room":
-            return NotAttachable(
-                "this kernel's vDSO fills its pages: there is no room to work in", "vdso run needs none"
-            )
-        case "late":
-            return _late(this, report)
-        case "shared":
-            return ProcessBusy(
-                f"{this} shares its address space with process {other} ({process_name(other)})",
-                "both would be attached: try again when that one has ended",
-            )
-        case "call_failed" if report.what in ("seccomp", "ask"):
-            return _not_followed(this, report)
-        case "call_failed":
-            return SwapError(
-                f"{report.what} failed in {this}: {reason}",
-                "its seccomp filter, its security module or its memory limit refuses it",
-            )
-    return SwapError(f"{this} could not be {'detached' if detach else 'attached'}: {reason}")
-
-
-def _not_followed(this: str, report: _Report) -> VdsoError:
-    """A filter could not be put in: nothing has been changed."""
-    hint = "--no-follow attaches it, and leaves what it executes alone"
-    match errno.errorcode.get(report.error):
-        case "ESRCH":
-            why = "one of its threads has a seccomp filter of its own"
-        case "EINVAL":
-            why = "that takes Linux 5.7"
-        case "ENOSPC":
-            why = "its follower has as many sessions as it can"
-        case "EOPNOTSUPP":
-            why = "it is counted by a `vdso stat`, on the host's clock"
-        case _:
-            why = f"{report.what}: {os.strerror(report.error)}"
-    return SeccompRefused(f"{this} cannot be followed: {why}", hint)
-
-
-def _no_process(pid: int) -> VdsoError:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return PtraceRefused(
-            f"process {pid} is another user's, and /proc hides it", "run as that user, or as root"
-        )
-    except (ProcessLookupError, OverflowError):
-        return NoSuchProcess(f"there is no process {pid}", "in this PID namespace")
-    return NoSuchProcess(f"process {pid} has ended", "")
-
-
-def _foreign(pid: int) -> VdsoError:
-    """A vDSO that is not this kernel's for 64-bit programs."""
-    this = f"process {pid} ({process_name(pid)})"
-    try:
-        with open(f"/proc/{pid}/exe", "rb") as stream:
-            bits = stream.read(5)[4:]
-    except OSError:
-        bits = b""
-    if bits == b"\1":
-        return NotAttachable(f"{this} is a 32-bit program", "only 64-bit programs can be attached")
-    return NotAttachable(
-        f"the vDSO of {this} is not this kernel's", "was it restored from a checkpoint of another kernel?"
-    )
-
-
-def _late(this: str, report: _Report) -> VdsoError:
-    how = f"{report.tries} {'try' if report.tries == 1 else 'tries'}"
-    if report.state:
-        state = chr(report.state)
-        what = f"thread {report.other} of {this} did not stop within 30 ms ({how}, state {state})"
-        if state == "D":
-            return ProcessBusy(
-                what,
-                "it waits in the kernel: for a disk or, after a vfork, for its child: try a longer --timeout",
-            )
-        return ProcessBusy(what, "the machine is busy, or the thread is: try a longer --timeout")
-    return ProcessBusy(f"{this} kept changing while it was looked at ({how})", "try a longer --timeout")
-
-
-def _refused(pid: int, report: _Report) -> VdsoError:
-    """Why ptrace was refused: what is true of this process first, then of this machine."""
-    this = f"process {pid} ({process_name(pid)})"
-    scope = _yama_scope()
-    if scope >= 3:
-        return PtraceRefused("Yama lets nobody trace until the next boot (kernel.yama.ptrace_scope is 3)", "")
-    capable = has_capability(CAP_SYS_PTRACE)
-    if not capable and scope == 2:  # of whose process ever, and of a child of our own
-        return PtraceRefused(
-            f"Yama lets nobody without CAP_SYS_PTRACE trace {this} (kernel.yama.ptrace_scope is 2)",
-            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
-        )
-    if report.other:
-        return PtraceRefused(
-            "ptrace is refused here, also of a child of our own: most likely by a container's filter",
-            "docker run --cap-add SYS_PTRACE, or attach from outside of the container",
-        )
-    owners, ours = _users(pid), _users(os.getpid())
-    if not capable and owners and set(owners) != {ours[1]}:
-        return PtraceRefused(f"{this} is another user's ({_user(owners[0])})", "run as that user, or as root")
-    if not capable and scope == 1:
-        return PtraceRefused(
-            f"Yama lets only an ancestor trace {this} (kernel.yama.ptrace_scope is 1)",
-            "run as root, or: sysctl kernel.yama.ptrace_scope=0",
-        )
-    if _namespace(pid, "user") != _namespace(os.getpid(), "user"):
-        return PtraceRefused(
-            f"{this} is in another user namespace, where we have no privilege",
-            "attach from the host, as root",
-        )
-    if not capable:
-        return PtraceRefused(
-            f"{this} does not let itself be traced: it has privileges that we have not, or has asked for it",
-            "run as root",
-        )
-    return PtraceRefused(f"ptrace of {this} is refused", "by a security module: see its log (dmesg, auditd)")
-
-
-def _yama_scope() -> int:
-    try:
-        with open(YAMA_SCOPE, encoding="ascii") as stream:
-            return int(stream.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _status(pid: int, key: str) -> list[str]:
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                if line.startswith(key):
-                    return line.split()[1:]
-    except OSError:
-        pass
-    return []
-
-
-def _users(pid: int) -> list[int]:
-    """Real, effective, saved and file system user, or nothing."""
-    return [int(word) for word in _status(pid, "Uid:")]
-
-
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def may_set_host_clock(pid: int) -> bool:
-    """Whether any of its threads has CAP_SYS_TIME where the kernel asks for it, in the first namespace."""
-    if _namespace(pid, "user") not in ("", FIRST_USER_NAMESPACE):
-        return False
-    try:
-        threads = [int(word) for word in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return False
-    return any(
-        int(word, 16) >> CAP_SYS_TIME & 1
-        for tid in threads
-        for kind in ("CapPrm:", "CapEff:")
-        for word in _status(tid, kind)
-    )
-
-
-def has_capability(number: int) -> bool:
-    """Whether this process has that capability in effect (capabilities(7))."""
-    return any(int(word, 16) >> number & 1 for word in _status(os.getpid(), "CapEff:"))
-
-
-def _namespace(pid: int, kind: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}")
-    except OSError:
-        return ""
-
-
-def process_name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rstrip("\n")
-    except OSError:
-        return "?"

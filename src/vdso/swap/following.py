@@ -1,6 +1,6 @@
 """A follower (c/core/follower_main.c) for a process that is attached: started first, and heard.
 
-Knows nothing of how the process comes to send it the filter's listener.
+And what the process keeps of it. Knows nothing of how that comes to send it the filter's listener.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from vdso import _core
 from vdso.errors import HelperMissing, ProcessBusy, SwapError
+from vdso.swap.process import status, threads_of
 from vdso.swap.run import FOLLOWER
 
 MESSAGE = struct.Struct("ci")  # struct vdso_follower_message of c/core/follower.h
@@ -129,3 +130,25 @@ def started(pid: int, image_fd: int, page_fd: int, following: Following) -> Iter
         yield follower
     finally:
         follower.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Restraints:
+    """What stays with a process once it has it, by its threads."""
+
+    filters: int  # of seccomp, on the one that has most; before Linux 5.9 only whether it has any
+    no_new_privs: int  # how many have it
+
+
+def restraints(pid: int) -> Restraints:
+    """Of one that has gone: none."""
+    said = []
+    try:
+        for tid in threads_of(pid):
+            said.append(status(tid))
+    except OSError:
+        pass
+    return Restraints(
+        max((int(one.get("Seccomp_filters", one.get("Seccomp", "0"))) for one in said), default=0),
+        sum(one.get("NoNewPrivs") == "1" for one in said),
+    )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from vdso import _core
 from vdso.clocks.session import Adjustment, create, create_for, of_process
-from vdso.errors import AlreadyAttached, HelperMissing, SeccompRefused, SessionError
-from vdso.swap.attach import TIMEOUT_S, Attached, attach, may_set_host_clock
+from vdso.errors import AlreadyAttached, HelperMissing, MaySetClock, SeccompRefused, SessionError
+from vdso.swap.attach import TIMEOUT_S, Attached, attach
 from vdso.swap.following import READY_S, Following
+from vdso.swap.process import may_set_host_clock, namespace
 from vdso.swap.run import PACKAGE, check_raw_calls, join_or_make
 
 PATIENCE_S = 10.0  # less than that of a holder that looks for who runs on the page
@@ -50,7 +51,6 @@ def join(
     if raw_calls:
         check_raw_calls()
     dangerous = may_set_host_clock(pid)
-    implied = follow is None and dangerous
 
     def make(name: str) -> _core.ClockPage:
         return create(name, first, everything=bool(everything))
@@ -66,16 +66,32 @@ def join(
     hold(page)
     *_, all_clocks, counter, moved = page.state()
     flags = _core.PROCESS_NO_COUNTER if counter and not _shares_time_namespace(pid) else 0
-    following = Following(_filter(raw_calls, all_clocks), counter) if follow or implied else None
+    following = Following(_filter(raw_calls, all_clocks), counter)
+
+    def put(dangerous: bool) -> Attached:
+        implied = follow is None and dangerous
+        try:
+            return attach(
+                pid,
+                page.reader_fd,
+                flags=flags,
+                timeout_s=timeout_s,
+                follow=following if follow or implied else None,
+                powerless=not dangerous and follow is None,
+            )
+        except AlreadyAttached as already:
+            raise _where_it_is(pid, already) from None
+        except SeccompRefused as refused:
+            if implied:
+                refused.hint = "it may set the host's clock, and so has to be followed; --no-follow lets it"
+            raise
+
     began_s = time.monotonic()
     try:
-        done = attach(pid, page.reader_fd, flags=flags, timeout_s=timeout_s, follow=following)
-    except AlreadyAttached as already:
-        raise _where_it_is(pid, already) from None
-    except SeccompRefused as refused:
-        if implied:
-            refused.hint = "it may set the host's clock, and so has to be followed; --no-follow lets it"
-        raise
+        done = put(dangerous)
+    except MaySetClock:  # since it was looked at
+        dangerous = True
+        done = put(dangerous)
     if time.monotonic() - began_s > PATIENCE_S:
         hold(page)
     warnings = tuple(_warnings(done, dangerous=dangerous, asked=follow, moved=moved))
@@ -133,10 +149,7 @@ def hold(page: _core.ClockPage) -> None:
 
 def _shares_time_namespace(pid: int) -> bool:
     """Only where a tsc clock's keeper is (it is found where we are) its counter is right."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/time") == os.readlink("/proc/self/ns/time")
-    except OSError:
-        return False
+    return namespace(pid, "time") == namespace(os.getpid(), "time") != ""
 
 
 def _where_it_is(pid: int, already: AlreadyAttached) -> AlreadyAttached:

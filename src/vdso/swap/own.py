@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from vdso import _core
 from vdso.errors import ChildrenNotFollowed, HelperMissing, NotAttachable, SwapError
-from vdso.swap.attach import YAMA_SCOPE, attach
+from vdso.swap.attach import attach
+from vdso.swap.process import yama_scope
 from vdso.swap.run import FOLLOWER, IMAGE
 
 
@@ -64,7 +65,7 @@ def check_followable(page: _core.TravelPage) -> None:
         raise ChildrenNotFollowed(
             "this process is on a session, and so is what it execs", "vdso time adjusts the session"
         )
-    if _only_ancestors_trace() and os.geteuid() != 0:
+    if yama_scope() == 1 and os.geteuid() != 0:
         raise ChildrenNotFollowed("Yama lets only ancestors trace (kernel.yama.ptrace_scope is 1)")
 
 
@@ -76,6 +77,11 @@ def follow(clock_fd: int) -> None:
     """
     above = _core.adopt(clock_fd, False, False)
     error = _launch(clock_fd) if above is None else above
+    if error == errno.ENOEXEC:
+        raise ChildrenNotFollowed(
+            "what this process execs cannot be followed: it was started by `vdso run --no-follow`",
+            "leave --no-follow out there",
+        )
     if error:
         raise ChildrenNotFollowed(
             f"what this process execs cannot be followed: {os.strerror(error)}",
@@ -114,12 +120,3 @@ def _borrow(page: _core.TravelPage, region: int) -> _core.TravelPage:
             ) from None
         raise SwapError(f"the session's clock page could not be kept aside: {error.strerror}") from None
     return page
-
-
-def _only_ancestors_trace() -> bool:
-    """Whether Yama has it so: a follower of a process that runs already is none."""
-    try:
-        with open(YAMA_SCOPE, encoding="ascii") as stream:
-            return stream.read().strip() == "1"
-    except OSError:
-        return False

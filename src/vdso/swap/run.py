@@ -22,6 +22,7 @@ from vdso.errors import (
     UnsupportedMachine,
     VdsoError,
 )
+from vdso.swap.process import CAP_SYS_PTRACE, has_capability, yama_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ else:
 NS_PER_S = 1_000_000_000
 RATE_ONE = 1 << 32
 CLOCK_REALTIME = 0
-CAP_SYS_PTRACE = 19
 FIRST_OWN_DESCRIPTOR = 3
-YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = os.path.join(PACKAGE, "vdso-clock.so")
@@ -294,6 +293,11 @@ def _join(error: int) -> None:
             "this is inside of a `vdso stat`, whose programs stay on the host's clock",
             "the other way round is not possible either: count without, or set the clock without",
         )
+    if error == errno.ENOEXEC:
+        raise SeccompRefused(
+            "this is inside of a `vdso run --no-follow`, which does not see what is executed",
+            "leave --no-follow out there",
+        )
     if error == errno.ENOSPC:
         raise SeccompRefused("the `vdso run` around this one follows as many sessions as it can", "")
     if error:
@@ -304,12 +308,8 @@ def _join(error: int) -> None:
 
 def _only_ancestors_trace() -> bool:
     """Whether only a parent may trace: Yama's scope 1, without the capability that overrides it."""
-    try:
-        with open(YAMA_SCOPE, encoding="ascii") as stream:
-            scope = int(stream.read())
-    except (OSError, ValueError):
-        return False  # no Yama
-    if scope <= 0 or (scope < 3 and _has_capability(CAP_SYS_PTRACE)):
+    scope = yama_scope()
+    if scope <= 0 or (scope < 3 and has_capability(CAP_SYS_PTRACE)):
         return False
     if scope >= 3:
         raise PtraceRefused(
@@ -321,14 +321,6 @@ def _only_ancestors_trace() -> bool:
             "run as root, or: sysctl kernel.yama.ptrace_scope=1",
         )
     return True
-
-
-def _has_capability(number: int) -> bool:
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> number & 1)
-    return False
 
 
 def _restore_signals(handlers: dict[int, object] | None = None) -> dict[int, object]:

@@ -6,6 +6,8 @@
  *   zombie     its child has ended, whose id it prints
  *   leader     its first thread has ended, and another prints the time for each line
  *   seccomp    it ends itself if it makes the calls that attaching takes
+ *   one-filter, two-filters  one of two threads has a seccomp filter, or each another; without privilege
+ *   one-able   one of two threads has all privileges, and the other none
  *   sealed     its vDSO is sealed, as far as the kernel can; prints the time for each line
  */
 #define _GNU_SOURCE
@@ -64,6 +66,41 @@ static int in_child(void *unused)
 	_exit(0);
 }
 
+/* Refuses one call, whose number is: another filter for each. */
+static void refuse(unsigned number)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		exit(1);
+}
+
+/* Of this thread alone: the C library would have all do it. */
+static void give_up_privilege(void)
+{
+	if (syscall(SYS_setresuid, 65534, 65534, 65534) != 0)
+		exit(1);
+}
+
+static pthread_barrier_t both;
+
+static void *be_other(void *how)
+{
+	if (strcmp(how, "two-filters") == 0)
+		refuse(SYS_acct);
+	if (strcmp(how, "one-able") != 0)
+		give_up_privilege();
+	pthread_barrier_wait(&both);
+	pause();
+	return NULL;
+}
+
 static void forbid(void)
 {
 	struct sock_filter filter[] = {
@@ -111,6 +148,14 @@ int main(int argc, char **argv)
 		pthread_exit(NULL);
 	} else if (strcmp(how, "seccomp") == 0) {
 		forbid();
+		say("ready");
+	} else if (strcmp(how, "one-filter") == 0 || strcmp(how, "two-filters") == 0 || strcmp(how, "one-able") == 0) {
+		pthread_barrier_init(&both, NULL, 2);
+		pthread_create(&thread, NULL, be_other, (void *)how);
+		if (strcmp(how, "one-able") != 0)
+			refuse(SYS_swapon);
+		give_up_privilege();
+		pthread_barrier_wait(&both);
 		say("ready");
 	} else if (strcmp(how, "sealed") == 0) {
 		say(syscall(NR_MSEAL, image, 8192, 0) == 0 ? "ready" : strerror(errno));

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vdso import _core, errors
-from vdso.swap import attach
+from vdso.swap import attach, process, refusal
 from vdso.swap.following import Following
 
 Say = Callable[..., None]
@@ -31,7 +31,6 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
             "longest_ns": 9,
             "followed": 0,
             "filter": 0,
-            "no_new_privs": 0,
         }
         line = " ".join(f"{key}={value}" for key, value in ({"what": ""} | values | more).items())
         program = tmp_path / "program"
@@ -212,8 +211,8 @@ def test_ptrace_is_refused(
     """The line names what refuses."""
     path = tmp_path / "ptrace_scope"
     path.write_text(f"{scope}\n", encoding="ascii")
-    monkeypatch.setattr(attach, "YAMA_SCOPE", str(path))
-    monkeypatch.setattr(attach, "has_capability", lambda _: capable)
+    monkeypatch.setattr(process, "YAMA_SCOPE", str(path))
+    monkeypatch.setattr(refusal, "has_capability", lambda _: capable)
     say("refused", error=1, **more)
     error = refused(other, page)
     assert isinstance(error, errors.PtraceRefused)
