@@ -71,6 +71,18 @@ void vdso_area_functions(const char *image, uint32_t ret[VDSO_FN_COUNT])
 				ret[f] = (uint32_t)((int64_t)symbols[i].st_value + bias);
 }
 
+uint32_t vdso_area_content(const void *image, uint64_t size)
+{
+	const Elf64_Ehdr *header = image;
+	const Elf64_Phdr *segment = (const void *)((const char *)image + header->e_phoff);
+	uint64_t ret = 0;
+
+	for (unsigned i = 0; i < header->e_phnum; i++)
+		if (segment[i].p_type == PT_LOAD && segment[i].p_offset + segment[i].p_filesz > ret)
+			ret = segment[i].p_offset + segment[i].p_filesz;
+	return (uint32_t)(ret < size ? ret : size);
+}
+
 int vdso_area_learn(struct vdso_area *ret)
 {
 	uint64_t image = 0, starts[VDSO_MAX_PIECES], ends[VDSO_MAX_PIECES];
@@ -115,8 +127,7 @@ int vdso_area_learn(struct vdso_area *ret)
 	}
 	memcpy(ret->header, (const void *)image, sizeof(ret->header));
 	vdso_area_functions((const char *)image, ret->function);
-	ret->tail = (uint32_t)ret->image_size;
-	while (ret->tail > 64 && ((const char *)image)[ret->tail - 1] == 0)
-		ret->tail--;
+	ret->image = (const uint8_t *)image;
+	ret->content = vdso_area_content(ret->image, ret->image_size);
 	return 0;
 }

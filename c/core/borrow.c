@@ -15,6 +15,7 @@
 #include "process.h"
 #include "procfs.h"
 #include "registers.h"
+#include "threads.h"
 
 #define SIGNALS_BYTES 8L
 #define CALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
@@ -55,24 +56,24 @@ static int put_there(struct vdso_borrow *b, uint64_t kernel_image, const struct 
 {
 	struct vdso_injection data = {
 		.mask = b->mask, .fresh = 1, .owner = b->tid, .owner_start = vdso_procfs_start(b->tid)};
-	uint32_t tail = (area->tail + 15u) & ~15u;
+	const uint64_t since_ns = vdso_threads_now_ns();
+	uint32_t tail = (area->content + 15u) & ~15u;
 	uint8_t bytes[VDSO_BORROW_BYTES];
-	bool unused = true;
 
-	b->size = code_size() + (uint32_t)sizeof(data);
+	b->size = VDSO_INJ_SINCE_BYTES + code_size() + (uint32_t)sizeof(data);
 	/* The last bytes are the bootstrap's, which some program may still stand in. */
 	if (kernel_image == 0 || b->size > sizeof(bytes) || tail + b->size + VDSO_BOOTSTRAP_MAX > area->image_size)
 		return -ENOSPC;
+	b->original = area->image + tail;
 	if (vdso_memory_read(b->mem, bytes, b->size, kernel_image + tail) != 0)
 		return -EFAULT;
-	for (uint32_t i = 0; i < b->size; i++)
-		unused = unused && bytes[i] == 0; /* as the kernel gives them */
-	if (!unused && !alone && !is_nobodys(b->tid, bytes))
+	if (memcmp(bytes, b->original, b->size) != 0 && !alone && !is_nobodys(b->tid, bytes + VDSO_INJ_SINCE_BYTES))
 		return -EBUSY;
 	vdso_inject_way_back(&data, &b->before);
 	data.scratch.patience_nsec = VDSO_INJ_PATIENCE_NS;
-	memcpy(bytes, vdso_injected_call, code_size());
-	memcpy(bytes + code_size(), &data, sizeof(data));
+	memcpy(bytes, &since_ns, sizeof(since_ns));
+	memcpy(bytes + VDSO_INJ_SINCE_BYTES, vdso_injected_call, code_size());
+	memcpy(bytes + VDSO_INJ_SINCE_BYTES + code_size(), &data, sizeof(data));
 	if (vdso_memory_write(b->tid, b->mem, bytes, b->size, kernel_image + tail) != 0)
 		return -EFAULT;
 	b->at = kernel_image + tail;
@@ -81,9 +82,7 @@ static int put_there(struct vdso_borrow *b, uint64_t kernel_image, const struct 
 
 static void take_away(const struct vdso_borrow *b)
 {
-	const uint8_t unused[VDSO_BORROW_BYTES] = {0};
-
-	vdso_memory_write(b->tid, b->mem, unused, b->size, b->at);
+	vdso_memory_write(b->tid, b->mem, b->original, b->size, b->at);
 }
 
 int vdso_borrow_begin(struct vdso_borrow *b, pid_t tid, uint64_t kernel_image, const struct vdso_area *area, int harmless,
@@ -119,7 +118,7 @@ int vdso_borrow_begin(struct vdso_borrow *b, pid_t tid, uint64_t kernel_image, c
 
 int vdso_borrow_give(struct vdso_borrow *b, const void *bytes, size_t size, uint64_t *at)
 {
-	*at = b->at + code_size() + ARGUMENT_AT;
+	*at = b->at + VDSO_INJ_SINCE_BYTES + code_size() + ARGUMENT_AT;
 	return vdso_memory_write(b->tid, b->mem, bytes, size, *at);
 }
 
@@ -128,7 +127,7 @@ int vdso_borrow_call(struct vdso_borrow *b, long number, const uint64_t argument
 	struct user_regs_struct regs = b->before;
 	int error;
 
-	regs.rip = b->at;
+	regs.rip = b->at + VDSO_INJ_SINCE_BYTES;
 	regs.rax = (uint64_t)number;
 	regs.orig_rax = VDSO_NO_CALL; /* nothing is to be restarted on the way */
 	regs.rdi = argument[0];

@@ -21,8 +21,9 @@
 struct vdso_borrow {
 	pid_t tid;
 	int mem;     /* /proc/TID/mem */
-	uint64_t at; /* of the code, in the unused tail of the kernel's image; 0: nothing is there */
+	uint64_t at; /* of what has been put in the unused tail of the kernel's image; 0: nothing is there */
 	uint32_t size;
+	const uint8_t *original; /* what was there */
 	uint64_t room;  /* VDSO_REGION_BYTES of memory there, for answers; 0: none */
 	uint64_t mask;  /* the signals that it had blocked */
 	bool inside;    /* of a call */

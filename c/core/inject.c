@@ -33,10 +33,50 @@
 
 #define NR_RESTART_SYSCALL 219
 
+extern const char vdso_injected_follow[] __attribute__((visibility("hidden")));
 extern const char vdso_injected[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_wait[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_waited[] __attribute__((visibility("hidden")));
 extern const char vdso_injected_end[] __attribute__((visibility("hidden")));
+extern const char vdso_injected_counts_end[] __attribute__((visibility("hidden")));
+
+/* As much of it as is needed. */
+struct code {
+	const char *from;
+	size_t size;    /* with what stands in front of it */
+	uint64_t entry; /* where it begins in the process, */
+	uint64_t wait;  /* and waits at its end */
+};
+
+uint32_t vdso_inject_bytes(bool follow, bool count)
+{
+	const char *from = follow ? vdso_injected_follow : vdso_injected;
+	const char *to = count ? vdso_injected_counts_end : vdso_injected_end + sizeof(struct vdso_injection);
+
+	return VDSO_INJ_SINCE_BYTES + (uint32_t)(to - from);
+}
+
+static struct code code_for(const struct vdso_inject *in)
+{
+	const char *from = in->follower_fd >= 0 ? vdso_injected_follow : vdso_injected;
+	const uint64_t at = in->at + VDSO_INJ_SINCE_BYTES;
+
+	return (struct code){
+		.from = from,
+		.size = vdso_inject_bytes(in->follower_fd >= 0, in->counts_fd >= 0),
+		.entry = at + (uint64_t)(vdso_injected - from),
+		.wait = at + (uint64_t)(vdso_injected_wait - from),
+	};
+}
+
+static void write_code(const struct code *code, const struct vdso_injection *data, uint8_t *ret)
+{
+	const uint64_t since_ns = vdso_threads_now_ns();
+
+	memcpy(ret, &since_ns, sizeof(since_ns));
+	memcpy(ret + VDSO_INJ_SINCE_BYTES, code->from, code->size - VDSO_INJ_SINCE_BYTES);
+	memcpy(ret + VDSO_INJ_SINCE_BYTES + (vdso_injected_end - code->from), data, sizeof(*data));
+}
 
 /* How many filters it has; before Linux 5.9 only whether it has any. */
 static int filters_of(pid_t tid)
@@ -119,7 +159,9 @@ static void fill_scratch(struct vdso_scratch *s, uint64_t at, unsigned descripto
 	s->message_control_size = CMSG_LEN(descriptors * sizeof(int));
 	s->vector_at = at + offsetof(struct vdso_scratch, byte);
 	s->vector_size = 1;
-	s->follower = -1;
+	for (unsigned i = 0; i < 3; i++)
+		s->control_fd[i] = -1;
+	s->offered[0] = s->offered[1] = -1;
 	s->program_at = at + VDSO_SCR_FILTER;
 }
 
@@ -253,7 +295,7 @@ static int send_descriptors(struct vdso_inject *in, struct line *line)
 static bool relay_listener(struct vdso_inject *in, const struct line *line)
 {
 	const uint64_t at = in->region + VDSO_SCRATCH_AT;
-	uint64_t no_new_privs = 0;
+	uint32_t no_new_privs = 0;
 	int32_t there = -1;
 	int fd = -1, error;
 
@@ -263,7 +305,7 @@ static bool relay_listener(struct vdso_inject *in, const struct line *line)
 	if (error == 0)
 		fd = vdso_descriptor_copy(vdso_procfs_state(in->threads->pid) == 'Z' ? in->tid : in->threads->pid, there);
 	if (fd >= 0) {
-		error = vdso_descriptor_send(in->follower_fd, fd, (uint32_t)no_new_privs);
+		error = vdso_descriptor_send(in->follower_fd, fd, no_new_privs);
 		close(fd);
 	}
 	if (send(line->fd, "", 1, MSG_NOSIGNAL) != 1) {
@@ -303,9 +345,8 @@ static void hang_up(struct line *line)
  * or has gone back by itself already, since we were too slow. It is then left alone.
  */
 static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thread *thread, const struct user_regs_struct *before,
-					 uint64_t mask, int32_t state)
+					 uint64_t mask, const struct code *code, int32_t state)
 {
-	const uint64_t wait = in->at + (uint64_t)(vdso_injected_wait - vdso_injected);
 	const uint64_t limit_ns = in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0);
 	const struct timespec nap = {.tv_nsec = LONGEST_NAP_NS};
 	struct user_regs_struct now;
@@ -314,10 +355,10 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 		ptrace(PTRACE_INTERRUPT, thread->tid, 0L, 0L);
 		if (vdso_threads_await(in->threads, thread, limit_ns) != 0 || vdso_registers_get(thread->tid, &now) != 0)
 			return VDSO_INJECT_LATE;
-		if (now.rip - wait <= (uint64_t)(vdso_injected_waited - vdso_injected_wait))
+		if (now.rip - code->wait <= (uint64_t)(vdso_injected_waited - vdso_injected_wait))
 			break;
 		/* Let go in the middle under a filter that is in force again, it might be ended by it: better too late than that. */
-		if (!in->suspended || now.rip - in->at >= (uint64_t)(vdso_injected_end - vdso_injected) ||
+		if (!in->suspended || now.rip - in->at >= code->size ||
 		    vdso_threads_now_ns() >= limit_ns)
 			return VDSO_INJECT_LATE;
 		vdso_threads_go_on(in->threads, thread);
@@ -354,13 +395,11 @@ static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thr
 
 bool vdso_inject_is_free(struct vdso_inject *in)
 {
-	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
+	const size_t size = in->room < VDSO_INJECT_LARGEST ? in->room : VDSO_INJECT_LARGEST;
 	uint8_t there[VDSO_INJECT_LARGEST];
 	uint64_t since;
 
-	if (size > in->room || size > sizeof(there) || vdso_memory_read(in->mem, there, size, in->at) != 0)
-		return true;
-	if (memcmp(there, in->original, size) == 0)
+	if (size < sizeof(since) || vdso_memory_read(in->mem, there, size, in->at) != 0 || memcmp(there, in->original, size) == 0)
 		return true;
 	for (size_t i = 0; i < in->threads->count; i++) {
 		const struct vdso_thread *thread = &in->threads->thread[i];
@@ -370,13 +409,13 @@ bool vdso_inject_is_free(struct vdso_inject *in)
 			return false;
 	}
 	/* At its very end it lets signals in: a handler may have interrupted it there. */
-	memcpy(&since, there + code + offsetof(struct vdso_injection, since_ns), sizeof(since));
+	memcpy(&since, there, sizeof(since));
 	return vdso_threads_now_ns() - since > LEFT_BEHIND_NS;
 }
 
 enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 {
-	const size_t code = (size_t)(vdso_injected_end - vdso_injected), size = code + sizeof(struct vdso_injection);
+	const struct code code = code_for(in);
 	struct user_regs_struct before, regs;
 	struct vdso_injection data = {.region = in->region, .fresh = in->fresh};
 	struct sock_filter filter[VDSO_FILTER_MOST];
@@ -392,7 +431,7 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	in->error = in->step = 0;
 	in->is_back = in->suspended = false;
 	in->followed = VDSO_FOLLOWED_NOT;
-	if (size > in->room || size > sizeof(bytes))
+	if (code.size > in->room || code.size > sizeof(bytes))
 		return VDSO_INJECT_NO_ROOM;
 	if (!vdso_inject_is_free(in))
 		return VDSO_INJECT_LATE;
@@ -412,7 +451,6 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 	if (in->error != 0)
 		return VDSO_INJECT_FAILED;
 
-	data.since_ns = vdso_threads_now_ns();
 	vdso_inject_way_back(&data, &before);
 	fill_scratch(&data.scratch, in->region + VDSO_SCRATCH_AT, descriptors(in));
 	if (in->counts_fd >= 0)
@@ -433,19 +471,18 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 		hang_up(&line);
 		return VDSO_INJECT_FAILED;
 	}
-	memcpy(bytes, vdso_injected, code);
-	memcpy(bytes + code, &data, sizeof(data));
-	in->error = vdso_memory_write(thread->tid, in->mem, bytes, size, in->at);
+	write_code(&code, &data, bytes);
+	in->error = vdso_memory_write(thread->tid, in->mem, bytes, code.size, in->at);
 	if (in->error == 0 && ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &all) != 0)
 		in->error = -errno;
 	regs = before;
-	regs.rip = in->at;
+	regs.rip = code.entry;
 	regs.orig_rax = VDSO_NO_CALL; /* nothing is to be restarted on the way */
 	if (in->error == 0)
 		in->error = vdso_registers_set(thread->tid, &regs);
 	if (in->error != 0) {
 		ptrace(PTRACE_SETSIGMASK, thread->tid, SIGNALS_BYTES, &data.mask);
-		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);
+		vdso_memory_write(thread->tid, in->mem, in->original, code.size, in->at);
 		hang_up(&line);
 		return VDSO_INJECT_FAILED;
 	}
@@ -466,9 +503,9 @@ enum vdso_inject_outcome vdso_inject(struct vdso_inject *in)
 			state = await_state(in, thread, VDSO_INJ_KEEPS, in->until_ns);
 	}
 	hang_up(&line);
-	outcome = put_back(in, thread, &before, data.mask, state);
+	outcome = put_back(in, thread, &before, data.mask, &code, state);
 	if (in->is_back)
-		vdso_memory_write(thread->tid, in->mem, in->original, size, in->at);
+		vdso_memory_write(thread->tid, in->mem, in->original, code.size, in->at);
 	if (outcome == VDSO_INJECT_DONE && in->counts_fd >= 0)
 		in->error = vdso_memory_read(in->mem, &in->counts_at, sizeof(in->counts_at),
 					     in->region + VDSO_SCRATCH_AT + VDSO_SCR_COUNTS);

@@ -11,7 +11,8 @@
 #include "registers.h"
 #include "threads.h"
 
-#define VDSO_INJECT_LARGEST 2560u /* bytes of code and data, at the most */
+/* Bytes of code and data, at the most: so many, and more, follow the segments of the images of Linux 6.1 to 7.2. */
+#define VDSO_INJECT_LARGEST 2080u
 
 struct vdso_inject {
 	struct vdso_threads *threads; /* all stopped, and stopped again afterwards */
@@ -47,6 +48,9 @@ enum vdso_inject_outcome {
 	VDSO_INJECT_CALL_FAILED, /* error, step */
 	VDSO_INJECT_FAILED,      /* error */
 };
+
+/* How much room it takes. A process is followed, or its calls are counted, but not both. */
+uint32_t vdso_inject_bytes(bool follow, bool count);
 
 /* False: what a try that was killed or too late has put there may still be needed by a thread. */
 bool vdso_inject_is_free(struct vdso_inject *inject);

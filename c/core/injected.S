@@ -1,11 +1,14 @@
 /*
  * Runs once inside a process that is being attached to, on one of its threads, all others standing still: maps the region
- * and receives the descriptors. Copied into the unused tail of the kernel's image, with a struct vdso_injection right behind
- * it; uses no stack, whose size is the program's business (a goroutine's may be full), and is never interrupted, since all
+ * and receives the descriptors. Copied into the unused end of the kernel's image, behind VDSO_INJ_SINCE_BYTES, and as much of it
+ * as is needed, since that is not large: what puts a filter in; what every process needs; a struct vdso_injection; what maps the
+ * counts. Uses no stack, whose size is the program's business (a goroutine's may be full), and is never interrupted, since all
  * signals are blocked.
  *
  * When it has come to its end it waits for the tracer to put the thread back. If none does, the tracer has died: it unmaps
  * what it mapped and goes back by itself. No jump leads to the region before that.
+ *
+ * r12 region, r15 scratch, r13d result, r14d step
  */
 #include "attachment.h"
 #include "counting.h"
@@ -32,25 +35,128 @@
 #define REG(index) DATA(VDSO_INJ_REGISTERS + 8 * (index))
 
 	.section .rodata
-	.balign 8
+	.globl vdso_injected_follow
 	.globl vdso_injected
 	.globl vdso_injected_call
 	.globl vdso_injected_wait
 	.globl vdso_injected_waited
 	.globl vdso_injected_end
+	.globl vdso_injected_counts_end
+	.hidden vdso_injected_follow
 	.hidden vdso_injected
 	.hidden vdso_injected_call
 	.hidden vdso_injected_wait
 	.hidden vdso_injected_waited
 	.hidden vdso_injected_end
+	.hidden vdso_injected_counts_end
 
-/* r12 region, r15 scratch, ebx image's descriptor, ebp clock page's, r13d result, r14d step */
+	.balign 8
+vdso_injected_follow:
+.Lfollow:
+	/* Whoever follows it already: the question is an exec that fails with EFAULT where nobody does. */
+	cmpq $0, DATA(VDSO_INJ_ASK)
+	je 9f
+	movl $VDSO_STEP_ASK, %r14d
+	movl $NR_execve, %eax
+	movabsq $VDSO_ASK_PATH, %rdi
+	movl $VDSO_ASK_JOIN, %esi
+	movl VDSO_SCR_FDS + 4(%r15), %edx
+	orq DATA(VDSO_INJ_ASK), %rdx
+	syscall
+	movl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
+	testl %eax, %eax
+	jz .Lwipe
+	movl $VDSO_FOLLOWED_NOT, VDSO_SCR_FOLLOWED(%r15)
+	movl %eax, %r13d
+	cmpl $-28, %eax /* ENOSPC, EOPNOTSUPP, ENOEXEC: its answer is that it cannot, or must not */
+	je .Lwipe
+	cmpl $-95, %eax
+	je .Lwipe
+	cmpl $-8, %eax
+	je .Lwipe
+
+	/* From here on there is no way back: a filter stays. So all that can fail has been done before, and for the listener there is
+	 * room where that one was. */
+9:	movl VDSO_SCR_FDS(%r15), %edi
+	movl $NR_close, %eax
+	syscall
+	orl $-1, VDSO_SCR_FDS(%r15)
+	movl $VDSO_STEP_FILTER, %r14d
+	movl DATA(VDSO_INJ_FILTER), %r13d
+.Lfilter:
+	movl $NR_seccomp, %eax
+	movl $1, %edi /* SECCOMP_SET_MODE_FILTER */
+	movl %r13d, %esi
+	leaq VDSO_SCR_PROGRAM(%r15), %rdx
+	syscall
+	testl %eax, %eax
+	jns .Lfiltered
+	cmpl $-22, %eax /* EINVAL */
+	jne 9f
+	btrl $5, %r13d /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, since Linux 5.19 */
+	jc .Lfilter
+9:	cmpl $-13, %eax /* EACCES: no CAP_SYS_ADMIN */
+	jne 9f
+	cmpl $0, VDSO_SCR_NO_NEW_PRIVS(%r15)
+	jne 9f
+	movl $NR_prctl, %eax
+	movl $38, %edi /* PR_SET_NO_NEW_PRIVS */
+	movl $1, %esi
+	xorl %edx, %edx
+	xorl %r10d, %r10d
+	xorl %r8d, %r8d
+	syscall
+	movl $1, VDSO_SCR_NO_NEW_PRIVS(%r15)
+	jmp .Lfilter
+9:	movl %eax, %r13d
+	cmpl $-16, %eax /* EBUSY: whose listener it is that is there, the tracer knows */
+	jne .Lwipe
+	movl $VDSO_FOLLOWED_UNKNOWN, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_DONE, %r13d
+	jmp .Lwipe
+
+	/* In the control message that the descriptors came in, which names its level and type. */
+.Lfiltered:
+	movl %eax, VDSO_SCR_FDS(%r15)
+	movq $20, VDSO_SCR_CONTROL(%r15)
+	movq $20, VDSO_SCR_MESSAGE + 40(%r15)
+	leaq VDSO_SCR_NO_NEW_PRIVS(%r15), %rax
+	movq %rax, VDSO_SCR_VECTOR(%r15)
+	movq $4, VDSO_SCR_VECTOR + 8(%r15)
+	movl $NR_sendmsg, %eax
+	movl VDSO_SCR_FDS + 8(%r15), %edi
+	leaq VDSO_SCR_MESSAGE(%r15), %rsi
+	movl $0x4000, %edx /* MSG_NOSIGNAL */
+	syscall
+	movl $VDSO_FOLLOWED_ANEW, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_DONE, %r13d
+	testl %eax, %eax
+	jns .Lwipe
+	/* A limit or a security module of the process's own is in the way: the tracer takes it out, and sends it. */
+	movl $VDSO_FOLLOWED_LOST, VDSO_SCR_FOLLOWED(%r15)
+	movl $VDSO_INJ_KEEPS, VDSO_SCR_STATE(%r15)
+	movl $NR_ppoll, %eax
+	leaq VDSO_SCR_POLL(%r15), %rdi
+	movl $1, %esi
+	leaq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_PATIENCE), %rdx
+	xorl %r10d, %r10d
+	movl $8, %r8d
+	syscall
+
+.Lwipe:
+	leaq VDSO_SCR_FILTER(%r15), %rdi
+	movl VDSO_SCR_PROGRAM(%r15), %ecx
+	xorl %eax, %eax
+	rep stosq
+	cmpl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
+	jne .Lclose
+	jmp .Ldone
+
+	.balign 8
 vdso_injected:
 	cld
 	movq DATA(VDSO_INJ_REGION), %r12
 	leaq VDSO_SCRATCH_AT(%r12), %r15
-	movl $-1, %ebx
-	movl $-1, %ebp
 	cmpq $0, DATA(VDSO_INJ_FRESH)
 	je 1f
 
@@ -92,7 +198,7 @@ vdso_injected:
 	syscall
 	movl %eax, %r13d
 	testl %eax, %eax
-	jnz .Lsay
+	jnz .Lclose
 	jmp 5f
 
 4:	movl $NR_socket, %eax
@@ -102,9 +208,8 @@ vdso_injected:
 	syscall
 	movl %eax, %r13d
 	testl %eax, %eax
-	js .Lsay
+	js .Lclose
 	movl %eax, VDSO_SCR_OFFERED(%r15)
-	movl $-1, VDSO_SCR_OFFERED + 4(%r15)
 	movl $VDSO_STEP_CONNECT, %r14d
 	movl %eax, %edi
 	movl $NR_connect, %eax
@@ -138,36 +243,13 @@ vdso_injected:
 	movl %eax, %r13d
 	testl %eax, %eax
 	js .Lclose
-	movl $24, %eax
-	movq DATA(VDSO_INJ_COUNTS), %rcx
-	orq DATA(VDSO_INJ_FILTER), %rcx
-	je 8f
-	movl $28, %eax
-8:	movq VDSO_SCR_CONTROL(%r15), %rbx
-	cmpq %rax, %rbx
-	je 8f
-	/* Not all, where the process has no room for more: those that came go again. */
+	movl $-24, %r13d /* EMFILE: it has no room for all of them */
+	testb $8, VDSO_SCR_MESSAGE + 48(%r15) /* MSG_CTRUNC */
+	jnz .Lclose
 	movl $-71, %r13d /* EPROTO: they did not come with it */
-	testl $8, VDSO_SCR_MESSAGE + 48(%r15) /* MSG_CTRUNC */
-	jz 7f
-	movl $-24, %r13d /* EMFILE */
-7:	shrq $2, %rbx
-	subq $5, %rbx /* the header is as long as four of them, and the last is one less */
-7:	js 9f
-	movl VDSO_SCR_CONTROL + 16(%r15,%rbx,4), %edi
-	movl $NR_close, %eax
-	syscall
-	decq %rbx
-	jmp 7b
-9:	movl $-1, %ebx
-	jmp .Lclose
-8:	movl VDSO_SCR_CONTROL + 16(%r15), %ebx
-	movl VDSO_SCR_CONTROL + 20(%r15), %ebp
-	cmpq $0, DATA(VDSO_INJ_FILTER)
-	je 8f
-	movl VDSO_SCR_CONTROL + 24(%r15), %eax
-	movl %eax, VDSO_SCR_FOLLOWER(%r15)
-8:
+	movq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_MESSAGE + 40), %rax
+	cmpq %rax, VDSO_SCR_CONTROL(%r15)
+	jne .Lclose
 
 	movl $VDSO_STEP_CLOCK, %r14d
 	movl $NR_mmap, %eax
@@ -175,7 +257,7 @@ vdso_injected:
 	movl $VDSO_CLOCK_BYTES, %esi
 	movl $1, %edx /* PROT_READ */
 	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
-	movl %ebp, %r8d
+	movl VDSO_SCR_FDS + 4(%r15), %r8d
 	xorl %r9d, %r9d
 	syscall
 	movl %eax, %r13d
@@ -190,7 +272,7 @@ vdso_injected:
 	movl $VDSO_FILE_BYTES, %esi
 	movl $5, %edx /* PROT_READ | PROT_EXEC */
 	movl $0x12, %r10d /* MAP_PRIVATE | MAP_FIXED */
-	movl %ebx, %r8d
+	movl VDSO_SCR_FDS(%r15), %r8d
 	xorl %r9d, %r9d
 	syscall
 	movl %eax, %r13d
@@ -221,179 +303,21 @@ vdso_injected:
 	jnz .Lclose
 
 2:	cmpq $0, DATA(VDSO_INJ_COUNTS)
-	je .Lfollow
-	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
-	movq DATA(VDSO_INJ_COUNTS), %rdi
-	cmpq $VDSO_COUNTS_ANYWHERE, %rdi
-	jne 9f
-
-	movl $VDSO_STEP_PRIVATE, %r14d
-	movl $NR_mmap, %eax
-	leaq -VDSO_COUNT_PRIVATE_BYTES(%r12), %rdi
-	movl $VDSO_COUNT_PRIVATE_BYTES, %esi
-	movl $3, %edx
-	movl $0x100022, %r10d /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE */
-	movq $-1, %r8
-	xorl %r9d, %r9d
-	syscall
-	movl %eax, %r13d
-	cmpq $-4096, %rax
-	ja .Lcounted
-	movl $-17, %r13d /* EEXIST: a kernel before 4.17 has put it elsewhere */
-	cmpq %rdi, %rax
-	jne .Lcounted
-	movl $NR_madvise, %eax
-	movl $18, %edx /* MADV_WIPEONFORK */
-	syscall
-	movl %eax, %r13d
-	testl %eax, %eax
-	jnz .Lcounted
-	xorl %edi, %edi
-	movl $1, %r10d /* MAP_SHARED */
-
-9:	movl $VDSO_STEP_COUNTS, %r14d
-	movl $NR_mmap, %eax
-	movl $VDSO_COUNT_BYTES, %esi
-	movl $3, %edx
-	movl VDSO_SCR_CONTROL + 24(%r15), %r8d
-	xorl %r9d, %r9d
-	syscall
-	movl %eax, %r13d
-	cmpq $-4096, %rax
-	ja .Lcounted
-	movq %rax, VDSO_SCR_COUNTS(%r15)
-	movl $VDSO_INJ_DONE, %r13d
-.Lcounted:
-	movl VDSO_SCR_CONTROL + 24(%r15), %edi
-	movl $NR_close, %eax
-	syscall
-	jmp .Lclose
-
-.Lfollow:
+	jne .Lcount
 	cmpq $0, DATA(VDSO_INJ_FILTER)
-	je .Ldone
+	jne .Lfollow
 
-	/* Whoever follows it already: the question is an exec that fails with EFAULT where nobody does. */
-	cmpq $0, DATA(VDSO_INJ_ASK)
-	je 9f
-	movl $VDSO_STEP_ASK, %r14d
-	movl $NR_execve, %eax
-	movabsq $VDSO_ASK_PATH, %rdi
-	movl $VDSO_ASK_JOIN, %esi
-	movl %ebp, %edx
-	orq DATA(VDSO_INJ_ASK), %rdx
-	syscall
-	movl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
-	testl %eax, %eax
-	jz .Lwipe
-	movl $VDSO_FOLLOWED_NOT, VDSO_SCR_FOLLOWED(%r15)
-	movl %eax, %r13d
-	cmpl $-28, %eax /* ENOSPC, EOPNOTSUPP, ENOEXEC: its answer is that it cannot, or must not */
-	je .Lwipe
-	cmpl $-95, %eax
-	je .Lwipe
-	cmpl $-8, %eax
-	je .Lwipe
-
-	/* From here on there is no way back: a filter stays. So all that can fail has been done before, and for the listener there is
-	 * room where that one was. */
-9:	movl %ebx, %edi
-	movl $NR_close, %eax
-	syscall
-	movl $-1, %ebx
-	movl $VDSO_STEP_FILTER, %r14d
-	movl DATA(VDSO_INJ_FILTER), %r13d
-.Lfilter:
-	movl $NR_seccomp, %eax
-	movl $1, %edi /* SECCOMP_SET_MODE_FILTER */
-	movl %r13d, %esi
-	leaq VDSO_SCR_PROGRAM(%r15), %rdx
-	syscall
-	testl %eax, %eax
-	jns .Lfiltered
-	cmpl $-22, %eax /* EINVAL */
-	jne 9f
-	btrl $5, %r13d /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, since Linux 5.19 */
-	jc .Lfilter
-9:	cmpl $-13, %eax /* EACCES: no CAP_SYS_ADMIN */
-	jne 9f
-	cmpq $0, VDSO_SCR_NO_NEW_PRIVS(%r15)
-	jne 9f
-	movl $NR_prctl, %eax
-	movl $38, %edi /* PR_SET_NO_NEW_PRIVS */
-	movl $1, %esi
-	xorl %edx, %edx
-	xorl %r10d, %r10d
-	xorl %r8d, %r8d
-	syscall
-	movq $1, VDSO_SCR_NO_NEW_PRIVS(%r15)
-	jmp .Lfilter
-9:	movl %eax, %r13d
-	cmpl $-16, %eax /* EBUSY: whose listener it is that is there, the tracer knows */
-	jne .Lwipe
-	movl $VDSO_FOLLOWED_UNKNOWN, VDSO_SCR_FOLLOWED(%r15)
-	movl $VDSO_INJ_DONE, %r13d
-	jmp .Lwipe
-
-	/* In the control message that the descriptors came in, which names its level and type. */
-.Lfiltered:
-	movl %eax, VDSO_SCR_CONTROL + 16(%r15)
-	movq $20, VDSO_SCR_CONTROL(%r15)
-	movq $20, VDSO_SCR_MESSAGE + 40(%r15)
-	leaq VDSO_SCR_NO_NEW_PRIVS(%r15), %rax
-	movq %rax, VDSO_SCR_VECTOR(%r15)
-	movq $4, VDSO_SCR_VECTOR + 8(%r15)
-	movl $NR_sendmsg, %eax
-	movl VDSO_SCR_FOLLOWER(%r15), %edi
-	leaq VDSO_SCR_MESSAGE(%r15), %rsi
-	movl $0x4000, %edx /* MSG_NOSIGNAL */
-	syscall
-	movl $VDSO_FOLLOWED_ANEW, VDSO_SCR_FOLLOWED(%r15)
-	movl $VDSO_INJ_DONE, %r13d
-	testl %eax, %eax
-	jns 9f
-	/* A limit or a security module of the process's own is in the way: the tracer takes it out, and sends it. */
-	movl $VDSO_FOLLOWED_LOST, VDSO_SCR_FOLLOWED(%r15)
-	movl $VDSO_INJ_KEEPS, VDSO_SCR_STATE(%r15)
-	movl $NR_ppoll, %eax
-	leaq VDSO_SCR_POLL(%r15), %rdi
-	movl $1, %esi
-	leaq DATA(VDSO_INJ_SCRATCH + VDSO_SCR_PATIENCE), %rdx
-	xorl %r10d, %r10d
-	movl $8, %r8d
-	syscall
-9:	movl $NR_close, %eax
-	movl VDSO_SCR_CONTROL + 16(%r15), %edi
-	syscall
-
-.Lwipe:
-	leaq VDSO_SCR_FILTER(%r15), %rdi
-	movl VDSO_SCR_PROGRAM(%r15), %ecx
-	xorl %eax, %eax
-	rep stosq
-	cmpl $VDSO_FOLLOWED_BEFORE, VDSO_SCR_FOLLOWED(%r15)
-	jne .Lclose
 .Ldone:
 	movl $VDSO_INJ_DONE, %r13d
 
 .Lclose:
-	movl %ebx, %edi
+	movl $VDSO_SCR_FD_COUNT, %ebx
+1:	movl VDSO_SCR_FDS - 4(%r15,%rbx,4), %edi /* -1, where there is none */
 	movl $NR_close, %eax
 	syscall
-	movl %ebp, %edi
-	movl $NR_close, %eax
-	syscall
-	movl VDSO_SCR_OFFERED(%r15), %edi
-	movl $NR_close, %eax
-	syscall
-	movl VDSO_SCR_OFFERED + 4(%r15), %edi
-	movl $NR_close, %eax
-	syscall
-	movl VDSO_SCR_FOLLOWER(%r15), %edi
-	movl $NR_close, %eax
-	syscall
+	decl %ebx
+	jnz 1b
 
-.Lsay:
 	movl %r14d, VDSO_SCR_STEP(%r15)
 	movl %r13d, VDSO_SCR_STATE(%r15)
 	jmp vdso_injected_wait
@@ -486,5 +410,51 @@ vdso_injected_waited:
 	jmp *DATA(VDSO_INJ_EINTR_RIP)
 	.balign 8
 vdso_injected_end:
+	.skip VDSO_INJ_BYTES
+
+.Lcount:
+	movl $0x11, %r10d /* MAP_SHARED | MAP_FIXED */
+	movq DATA(VDSO_INJ_COUNTS), %rdi
+	cmpq $VDSO_COUNTS_ANYWHERE, %rdi
+	jne 9f
+
+	movl $VDSO_STEP_PRIVATE, %r14d
+	movl $NR_mmap, %eax
+	leaq -VDSO_COUNT_PRIVATE_BYTES(%r12), %rdi
+	movl $VDSO_COUNT_PRIVATE_BYTES, %esi
+	movl $3, %edx
+	movl $0x100022, %r10d /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE */
+	movq $-1, %r8
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lclose
+	movl $-17, %r13d /* EEXIST: a kernel before 4.17 has put it elsewhere */
+	cmpq %rdi, %rax
+	jne .Lclose
+	movl $NR_madvise, %eax
+	movl $18, %edx /* MADV_WIPEONFORK */
+	syscall
+	movl %eax, %r13d
+	testl %eax, %eax
+	jnz .Lclose
+	xorl %edi, %edi
+	movl $1, %r10d /* MAP_SHARED */
+
+9:	movl $VDSO_STEP_COUNTS, %r14d
+	movl $NR_mmap, %eax
+	movl $VDSO_COUNT_BYTES, %esi
+	movl $3, %edx
+	movl VDSO_SCR_FDS + 8(%r15), %r8d
+	xorl %r9d, %r9d
+	syscall
+	movl %eax, %r13d
+	cmpq $-4096, %rax
+	ja .Lclose
+	movq %rax, VDSO_SCR_COUNTS(%r15)
+	jmp .Ldone
+	.balign 8
+vdso_injected_counts_end:
 
 	.section .note.GNU-stack, "", @progbits

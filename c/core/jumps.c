@@ -18,8 +18,6 @@ int vdso_jumps_plan(struct vdso_attempt *a)
 {
 	struct vdso_kernel *k = &a->kernel;
 	struct vdso_space own;
-	const Elf64_Ehdr *header;
-	const Elf64_Phdr *segment;
 	int error = vdso_space_read_file("/proc/self/maps", &own);
 	uint32_t entry[VDSO_ATTACHED_FUNCTIONS];
 	unsigned found;
@@ -31,13 +29,7 @@ int vdso_jumps_plan(struct vdso_attempt *a)
 	k->image = (const uint8_t *)own.image;
 	k->size = own.image_end - own.image;
 	vdso_area_functions((const char *)k->image, k->function);
-	header = (const void *)k->image;
-	segment = (const void *)(k->image + header->e_phoff);
-	for (unsigned i = 0; i < header->e_phnum; i++)
-		if (segment[i].p_type == PT_LOAD && segment[i].p_offset + segment[i].p_filesz > k->content)
-			k->content = (uint32_t)(segment[i].p_offset + segment[i].p_filesz);
-	if (k->content > k->size)
-		k->content = (uint32_t)k->size;
+	k->content = vdso_area_content(k->image, k->size);
 	if (k->content > sizeof(a->image))
 		return vdso_attempt_answer(a, VDSO_ATTACH_NO_ROOM, 0, 0);
 	for (unsigned i = 0; i < VDSO_ATTACHED_FUNCTIONS; i++)

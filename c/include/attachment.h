@@ -13,6 +13,9 @@
 #define VDSO_SCRATCH_AT (VDSO_DETOURS_AT + VDSO_PAGE_BYTES)
 #define VDSO_REGION_BYTES (VDSO_SCRATCH_AT + VDSO_PAGE_BYTES)
 
+/* In front of the injected code: CLOCK_MONOTONIC when it was put there, in nanoseconds. */
+#define VDSO_INJ_SINCE_BYTES 8
+
 /* What the injected code reads: behind itself, so that it needs no stack and no register of the program's. */
 #define VDSO_INJ_REGION 0
 #define VDSO_INJ_FRESH 8
@@ -26,25 +29,26 @@
 #define VDSO_INJ_FILTER 192
 #define VDSO_INJ_ASK 200
 #define VDSO_INJ_SCRATCH 208
+#define VDSO_INJ_BYTES (VDSO_INJ_SCRATCH + VDSO_SCR_BYTES + 16)
 
 /* In the scratch page, whose beginning the injected code copies from behind itself. */
 #define VDSO_SCR_STATE 0
 #define VDSO_SCR_STEP 4
 #define VDSO_SCR_POLL 8
-#define VDSO_SCR_OFFERED 16
 #define VDSO_SCR_PATIENCE 24
 #define VDSO_SCR_MESSAGE 40
 #define VDSO_SCR_VECTOR 96
 #define VDSO_SCR_CONTROL 112
-#define VDSO_SCR_BYTE 144
+#define VDSO_SCR_FDS 128
+#define VDSO_SCR_OFFERED 140
 #define VDSO_SCR_NAME_SIZE 152
 #define VDSO_SCR_NAME 160
 #define VDSO_SCR_COUNTS 184
-#define VDSO_SCR_FOLLOWER 192
-#define VDSO_SCR_FOLLOWED 196
-#define VDSO_SCR_NO_NEW_PRIVS 200
-#define VDSO_SCR_PROGRAM 208
-#define VDSO_SCR_BYTES 224
+#define VDSO_SCR_FOLLOWED 192
+#define VDSO_SCR_NO_NEW_PRIVS 196
+#define VDSO_SCR_PROGRAM 200
+#define VDSO_SCR_BYTES 216
+#define VDSO_SCR_FD_COUNT 5 /* at VDSO_SCR_FDS: what came, or the listener, and what was offered */
 #define VDSO_SCR_FILTER 512 /* of the page: the filter, while it is needed */
 
 /* VDSO_SCR_STATE: what it waits for. Negative: the errno of the step that failed. */
@@ -106,7 +110,7 @@ struct vdso_scratch {
 	int32_t poll_fd;
 	int16_t poll_events;
 	int16_t poll_ready;
-	int32_t offered[2];
+	uint64_t byte;
 	int64_t patience_sec;
 	int64_t patience_nsec;
 	/* struct msghdr, iovec and control message, as the 64-bit kernel has them */
@@ -124,15 +128,16 @@ struct vdso_scratch {
 	uint64_t control_size;
 	int32_t control_level;
 	int32_t control_type;
-	int32_t control_fd[4]; /* image, clock page and, where calls are to be counted, the counts, or the way to the follower */
-	uint64_t byte;
+	/* Image, clock page and, where calls are to be counted, the counts, or the way to the follower; -1. Closed at the end. */
+	int32_t control_fd[3];
+	int32_t offered[2];
+	uint32_t pad2;
 	/* Where it connects to, a struct sockaddr_un's beginning; size 0: it offers a socket pair. */
 	uint64_t name_size;
 	uint8_t name[24];
 	uint64_t counts; /* where they have been mapped */
-	int32_t follower;
-	uint32_t followed;      /* VDSO_FOLLOWED_* */
-	uint64_t no_new_privs;  /* 1: set, since the filter could not be had without it. The follower is sent its low half */
+	uint32_t followed;     /* VDSO_FOLLOWED_* */
+	uint32_t no_new_privs; /* 1: set, since the filter could not be had without it, or not to be set. The follower is sent it */
 	/* struct sock_fprog, as the 64-bit kernel has it */
 	uint64_t program_length;
 	uint64_t program_at;
@@ -143,11 +148,10 @@ _Static_assert(offsetof(struct vdso_scratch, poll_fd) == VDSO_SCR_POLL && offset
 		       offsetof(struct vdso_scratch, message_name) == VDSO_SCR_MESSAGE &&
 		       offsetof(struct vdso_scratch, vector_at) == VDSO_SCR_VECTOR &&
 		       offsetof(struct vdso_scratch, control_size) == VDSO_SCR_CONTROL &&
-		       offsetof(struct vdso_scratch, byte) == VDSO_SCR_BYTE &&
+		       offsetof(struct vdso_scratch, control_fd) == VDSO_SCR_FDS &&
 		       offsetof(struct vdso_scratch, name_size) == VDSO_SCR_NAME_SIZE &&
 		       offsetof(struct vdso_scratch, name) == VDSO_SCR_NAME &&
 		       offsetof(struct vdso_scratch, counts) == VDSO_SCR_COUNTS &&
-		       offsetof(struct vdso_scratch, follower) == VDSO_SCR_FOLLOWER &&
 		       offsetof(struct vdso_scratch, followed) == VDSO_SCR_FOLLOWED &&
 		       offsetof(struct vdso_scratch, no_new_privs) == VDSO_SCR_NO_NEW_PRIVS &&
 		       offsetof(struct vdso_scratch, program_length) == VDSO_SCR_PROGRAM && sizeof(struct vdso_scratch) == VDSO_SCR_BYTES,
@@ -170,7 +174,6 @@ struct vdso_injection {
 	uint64_t filter; /* the flags of seccomp(SECCOMP_SET_MODE_FILTER); 0: it is not to be followed */
 	uint64_t ask;    /* what VDSO_ASK_JOIN takes beside the descriptor, and VDSO_INJ_ASKS; 0: nobody is asked */
 	struct vdso_scratch scratch;
-	uint64_t since_ns; /* CLOCK_MONOTONIC: when it was put there */
 	/* Whose way back it is, where a thread is borrowed (borrow.c): tells a fork's copy from what is still needed. */
 	uint64_t owner_start;
 	int32_t owner;
@@ -183,7 +186,7 @@ _Static_assert(offsetof(struct vdso_injection, fresh) == VDSO_INJ_FRESH && offse
 		       offsetof(struct vdso_injection, eintr_rip) == VDSO_INJ_EINTR_RIP &&
 		       offsetof(struct vdso_injection, counts) == VDSO_INJ_COUNTS &&
 		       offsetof(struct vdso_injection, filter) == VDSO_INJ_FILTER && offsetof(struct vdso_injection, ask) == VDSO_INJ_ASK &&
-		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH,
+		       offsetof(struct vdso_injection, scratch) == VDSO_INJ_SCRATCH && sizeof(struct vdso_injection) == VDSO_INJ_BYTES,
 	       "the injected code reads its data by these offsets");
 
 #endif

@@ -20,12 +20,14 @@
 #include "area.h"
 #include "attach.h"
 #include "attachment.h"
+#include "borrow.h"
 #include "decode.h"
 #include "descriptor.h"
 #include "detour.h"
 #include "filter.h"
 #include "frames.h"
 #include "image.h"
+#include "inject.h"
 #include "memory.h"
 #include "notification.h"
 #include "space.h"
@@ -364,6 +366,20 @@ static void test_image(struct subject *s)
 	}
 }
 
+/* Behind what a program may need of it. A kernel of a later day may have less: this one and those that are named must not. */
+static void test_unused(const struct subject *s)
+{
+	const size_t size = (s->size + 4095) & ~(size_t)4095;
+	const uint32_t content = (vdso_area_content(s->image, s->size) + 15u) & ~15u;
+	const uint32_t plain = vdso_inject_bytes(false, false), follow = vdso_inject_bytes(true, false);
+	const uint32_t count = vdso_inject_bytes(false, true), room = (uint32_t)size - content;
+
+	check(plain <= room && follow <= room && count <= room && follow <= VDSO_INJECT_LARGEST && count <= VDSO_INJECT_LARGEST,
+	      "%s: %u bytes unused; to attach it takes %u, to follow %u, to count %u", s->name, room, plain, follow, count);
+	check(VDSO_BORROW_BYTES + VDSO_BOOTSTRAP_MAX <= room, "%s: and to borrow a thread %u", s->name,
+	      VDSO_BORROW_BYTES + VDSO_BOOTSTRAP_MAX);
+}
+
 static void test_images(void)
 {
 	static struct subject s;
@@ -380,6 +396,7 @@ static void test_images(void)
 	if (s.size <= sizeof(s.image)) {
 		memcpy(s.image, (const void *)own.image, s.size);
 		test_image(&s);
+		test_unused(&s);
 	}
 	while (list != NULL && *list != '\0') {
 		size_t length = strcspn(list, ":");
@@ -390,8 +407,10 @@ static void test_images(void)
 		memset(&s, 0, sizeof(s));
 		s.name = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
 		s.size = fd >= 0 ? (size_t)read(fd, s.image, sizeof(s.image)) : 0;
-		if (check(s.size > sizeof(Elf64_Ehdr), "%s: read", s.name))
+		if (check(s.size > sizeof(Elf64_Ehdr), "%s: read", s.name)) {
 			test_image(&s);
+			test_unused(&s);
+		}
 		list += length + (list[length] == ':');
 	}
 }
