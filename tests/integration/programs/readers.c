@@ -1,6 +1,7 @@
 /*
- * Reads the clocks flat out in THREADS threads, and holds every reading against CLOCK_MONOTONIC: REALTIME in all its forms is
- * the host's or the host's moved by OFFSET seconds, and MONOTONIC never goes back. With a third word a SIGPROF whose handler
+ * Reads the clocks flat out in THREADS threads, and holds every reading against a clock that is not moved: REALTIME in all its
+ * forms is the host's or the host's moved by OFFSET seconds, and MONOTONIC never goes back. What advances by ticks is held against
+ * MONOTONIC_COARSE, which advances by the same ones: a busy host's may come however late. With a third word a SIGPROF whose handler
  * does the same comes 1,000 times a second. Ends with its standard input, and says then what it found:
  *
  *   READINGS MOVED WRONG BACK VDSO AUXV     the last two: 1 when they are byte for byte what they were at the start
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 #define SLACK_NS 3000000 /* what NTP may do to REALTIME meanwhile */
-#define TICK_NS 11000000 /* by how much a coarse clock lags */
 #define NS 1000000000
 
 static int64_t base_ns, offset_ns;
@@ -37,10 +37,10 @@ static int64_t read_ns(clockid_t clock)
 	return (int64_t)ts.tv_sec * NS + ts.tv_nsec;
 }
 
-/* Taken between those two readings of MONOTONIC: the host's, or moved? `low`, `high`: how it may be off. */
-static void judge(int64_t before, int64_t value, int64_t after, int64_t low, int64_t high)
+/* Taken between those two readings of a clock that is not moved: the host's, or moved? It may be that much too low. */
+static void judge(int64_t before, int64_t value, int64_t after, int64_t low)
 {
-	int64_t first = before + base_ns - SLACK_NS - low, last = after + base_ns + SLACK_NS + high;
+	int64_t first = before + base_ns - SLACK_NS - low, last = after + base_ns + SLACK_NS;
 
 	if (value >= first + offset_ns && value <= last + offset_ns)
 		atomic_fetch_add_explicit(&moved, 1, memory_order_relaxed);
@@ -58,19 +58,19 @@ static int64_t look(int64_t last)
 	after = read_ns(CLOCK_MONOTONIC);
 	if (before < last || after < before)
 		atomic_fetch_add_explicit(&back, 1, memory_order_relaxed);
-	judge(before, value, after, 0, 0);
+	judge(before, value, after, 0);
 	before = after;
 	gettimeofday(&tv, NULL);
 	after = read_ns(CLOCK_MONOTONIC);
-	judge(before, (int64_t)tv.tv_sec * NS + (int64_t)tv.tv_usec * 1000, after, 1000, 0);
-	before = after;
+	judge(before, (int64_t)tv.tv_sec * NS + (int64_t)tv.tv_usec * 1000, after, 1000);
+	before = read_ns(CLOCK_MONOTONIC_COARSE);
 	value = read_ns(CLOCK_REALTIME_COARSE);
-	after = read_ns(CLOCK_MONOTONIC);
-	judge(before, value, after, TICK_NS, 0);
+	after = read_ns(CLOCK_MONOTONIC_COARSE);
+	judge(before, value, after, 0);
 	before = after;
 	value = (int64_t)time(NULL) * NS;
 	after = read_ns(CLOCK_MONOTONIC);
-	judge(before, value, after, NS + TICK_NS, 0);
+	judge(before, value, after, NS);
 	atomic_fetch_add_explicit(&readings, 4, memory_order_relaxed);
 	return after;
 }
@@ -89,6 +89,22 @@ static void *run(void *unused)
 	while (!atomic_load_explicit(&done, memory_order_relaxed))
 		last = look(last);
 	return NULL;
+}
+
+/* By how much REALTIME is ahead of MONOTONIC: by the closest of many readings, since each may be interrupted. */
+static int64_t measure_base(void)
+{
+	int64_t closest = INT64_MAX, ret = 0;
+
+	for (int i = 0; i < 1000; i++) {
+		int64_t before = read_ns(CLOCK_MONOTONIC), value = read_ns(CLOCK_REALTIME), after = read_ns(CLOCK_MONOTONIC);
+
+		if (after - before < closest) {
+			closest = after - before;
+			ret = value - before;
+		}
+	}
+	return ret;
 }
 
 static size_t read_auxv(char *ret, size_t size)
@@ -111,7 +127,7 @@ int main(int argc, char **argv)
 	char byte;
 
 	offset_ns = (int64_t)atoll(argv[2]) * NS;
-	base_ns = read_ns(CLOCK_REALTIME) - read_ns(CLOCK_MONOTONIC);
+	base_ns = measure_base();
 	memcpy(vdso, image, sizeof(vdso));
 	size = read_auxv(auxv[0], sizeof(auxv[0]));
 	if (argc > 3) {
