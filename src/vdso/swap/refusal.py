@@ -196,6 +196,11 @@ def _late(this: str, report: Report) -> VdsoError:
                 "it waits in the kernel: for a disk or, after a vfork, for its child: try a longer --timeout",
             )
         return ProcessBusy(what, "the machine is busy, or the thread is: try a longer --timeout")
+    if report.other:
+        return ProcessBusy(
+            f"what attaching does in {this} was not done within the 45 ms that it may stand still ({how})",
+            "the machine is busy: try a longer --timeout",
+        )
     return ProcessBusy(f"{this} kept changing while it was looked at ({how})", "try a longer --timeout")
 
 
@@ -226,7 +231,10 @@ def _refused(pid: int, report: Report) -> VdsoError:
             f"Yama lets only an ancestor trace {this} (kernel.yama.ptrace_scope is 1)",
             "run as root, or: sysctl kernel.yama.ptrace_scope=0",
         )
-    if namespace(pid, "user") != namespace(os.getpid(), "user"):
+    if namespace(pid, "user") not in (
+        "",
+        namespace(os.getpid(), "user"),
+    ):  # "": that is not for us to see, either
         return PtraceRefused(
             f"{this} is in another user namespace, where we have no privilege",
             "attach from the host, as root",

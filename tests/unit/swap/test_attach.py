@@ -71,6 +71,7 @@ def test_done(say: Say, other: int, page: "_core.ClockPage") -> None:
     [
         ("a_thread", {"other": 1}, errors.NoSuchProcess, r"\d+ is a thread of process 1 \(.*\)"),
         ("kernel_thread", {}, errors.NotAttachable, r".* is a thread of the kernel"),
+        ("late", {"other": 7}, errors.ProcessBusy, r"what attaching does in .* within the 45 ms .*"),
         ("zombie", {}, errors.NotAttachable, r".* has ended, .*"),
         ("traced", {"other": 1}, errors.NotAttachable, r".* is being traced, by 1 \(.*\)"),
         ("seccomp", {}, errors.SeccompRefused, r".* has a seccomp filter, .*"),
