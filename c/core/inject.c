@@ -81,9 +81,9 @@ static void write_code(const struct code *code, const struct vdso_injection *dat
 /* How many filters it has; before Linux 5.9 only whether it has any. */
 static int filters_of(pid_t tid)
 {
-	int filters = vdso_procfs_number(tid, "Seccomp_filters:");
+	int mode = vdso_procfs_number(tid, "Seccomp:"), filters = mode != 0 ? vdso_procfs_number(tid, "Seccomp_filters:") : 0;
 
-	return filters != 0 ? filters : vdso_procfs_number(tid, "Seccomp:");
+	return filters != 0 ? filters : mode;
 }
 
 /*
