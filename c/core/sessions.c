@@ -393,6 +393,9 @@ uint32_t vdso_sessions_of(struct vdso_follower *f, pid_t tid)
 	struct vdso_follower_shared *s = f->shared;
 	int index;
 
+	/* As things go. But it may have been attached to another one, and nobody asked (following.c). */
+	if (s->sessions == 1 && !s->attached && vdso_standing_look(f, tid)->kind != VDSO_MEMBER_ATTACHED)
+		return 0;
 	index = of_asker(f, tid);
 	/* A program shows by its own clock page where it is; one that has none (a 32-bit one) goes with its parents. */
 	for (pid_t at = tid; index < 0 && at > 1;) {
