@@ -71,8 +71,8 @@ def of_command(
             entries.close()
     ended = ending(counting.status)
     if not counts.programs:
-        # Its follower has said so, on the standard error stream.
-        return Observed(None, "programs cannot be traced here", ended)
+        # Its follower has said why, on the standard error stream: it cannot be traced, or is of 32 bits.
+        return Observed(None, "no program of its could be counted", ended)
     lacking = [] if stopping or entries is not None else [Unknown(RAW_CALLS, why_not_passing)]
     found = stat(
         counts,

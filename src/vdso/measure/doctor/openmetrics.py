@@ -103,7 +103,7 @@ def families(found: Diagnosis) -> Iterable[tuple[str, str, str, Iterable[Sample]
     )
     counter = figures.counter if figures else None
     yield (
-        "vdso_counter_read_seconds",
+        "vdso_tsc_read_seconds",
         "seconds",
         "What reading the CPU's counter takes.",
         [
@@ -115,7 +115,7 @@ def families(found: Diagnosis) -> Iterable[tuple[str, str, str, Iterable[Sample]
         else [],
     )
     yield (
-        "vdso_counter_warps",
+        "vdso_tsc_warps",
         "",
         "Reads of a CPU's counter that were behind one of another CPU.",
         [({}, float(counter.warps))] if counter and (counter.compared or counter.warps) else [],

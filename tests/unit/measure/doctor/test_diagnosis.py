@@ -277,6 +277,8 @@ def test_units_are_in_the_metrics_names(tmp_path: Path) -> None:
         assert family.type == "gauge"
         assert family.documentation
         assert not family.unit or family.name.endswith(f"_{family.unit}")
+        # As promtool would have it.
+        assert not {"counter", "gauge", "histogram", "summary"} & set(family.name.split("_"))
 
 
 def test_labels_are_escaped(tmp_path: Path) -> None:
