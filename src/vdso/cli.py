@@ -102,8 +102,8 @@ def take_streams() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def silence() -> None:
@@ -127,13 +127,14 @@ def report(error: VdsoError) -> None:
 
 
 def dispatch(arguments: list[str]) -> int:
+    # `run` hands them on as they are.
+    if None in (sys.stdin, sys.stdout, sys.stderr) and arguments[:1] != ["run"]:
+        take_streams()
     if not arguments:
         sys.stderr.write(HELP)
         return 2
     word = arguments[0]
     if word in COMMANDS:
-        if None in (sys.stdin, sys.stdout, sys.stderr) and word != "run":  # which hands them on as they are
-            take_streams()
         command = __import__(f"vdso.commands.{word}", fromlist=["main"])
         return int(command.main(arguments[1:]))
     if word == "help" and len(arguments) == 2 and arguments[1] in COMMANDS:

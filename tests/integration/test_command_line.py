@@ -130,6 +130,14 @@ def test_descriptors(way: Way, clock: str) -> None:
     assert (under.stdout, under.stderr) == (plain.stdout, "")
 
 
+@pytest.mark.parametrize(("words", "status"), [("", 2), ("--help", 0), ("run --help", 0), ("no-such", 2)])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_help_with_closed_streams(vdso: str, words: str, status: int, closed: str) -> None:
+    done = finish(["sh", "-c", f'exec "$0" {words} {closed}', vdso])
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
 @CLOCKS
 @pytest.mark.parametrize("closed", [[0], [1], [0, 1], [0, 1, 2], [2]])
 def test_closed_streams(privileged: Way, closed: list[int], clock: str) -> None:

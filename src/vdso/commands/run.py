@@ -127,7 +127,8 @@ def main(arguments: list[str]) -> int:
     """Runs the command and returns its exit status."""
     options = parse(arguments)
     if options.help:
-        sys.stdout.write(HELP)
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.write(HELP)
         return 0
     from vdso.swap.run import run
 
