@@ -138,8 +138,9 @@ def frame(axes: Any, groups: Sequence[Sequence[Row]], layout: Layout, top: float
 
 
 def tick_label(ns: float) -> str:
-    if ns >= 1000:
-        return f"{ns / 1000:g} µs"
+    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if ns >= size:
+            return f"{ns / size:g} {unit}"
     return f"{ns:g} ns"
 
 

@@ -132,3 +132,10 @@ def test_figures_of_no_machine_are_drawn_too(result: BenchResult, values: tuple[
         if not row.missing
     )
     ET.fromstring(distributions.draw(dataclasses.replace(result, rows=rows)))
+
+
+def test_an_axis_label_is_short_whatever_the_machine_takes() -> None:
+    """It hangs over the edge by half of its length, which has room for six letters."""
+    shown = [distributions.tick_label(10.0**power) for power in range(11)]
+    assert max(map(len, shown)) <= 6
+    assert shown[4:7] == ["10 µs", "100 µs", "1 ms"]
