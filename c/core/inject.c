@@ -344,8 +344,8 @@ static void hang_up(struct line *line)
  * Brings the thread back to where it was, from its last wait. LATE when it is not there: it still needs what was put there,
  * or has gone back by itself already, since we were too slow. It is then left alone.
  */
-static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thread *thread, const struct user_regs_struct *before,
-					 uint64_t mask, const struct code *code, int32_t state)
+static enum vdso_inject_outcome put_back(struct vdso_inject *in, struct vdso_thread *thread,
+					 const struct user_regs_struct *before, uint64_t mask, const struct code *code, int32_t state)
 {
 	const uint64_t limit_ns = in->until_ns + (in->suspended ? LEFT_BEHIND_NS : 0);
 	const struct timespec nap = {.tv_nsec = LONGEST_NAP_NS};

@@ -42,5 +42,6 @@ bool vdso_privilege_sets_clock(pid_t tid)
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)tid);
 	length = readlink(path, space, sizeof(space));
-	return length < 0 || ((size_t)length == strlen(FIRST_USER_NAMESPACE) && memcmp(space, FIRST_USER_NAMESPACE, (size_t)length) == 0);
+	return length < 0 ||
+	       ((size_t)length == strlen(FIRST_USER_NAMESPACE) && memcmp(space, FIRST_USER_NAMESPACE, (size_t)length) == 0);
 }
