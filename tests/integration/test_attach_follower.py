@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import select
 import stat
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from following import Shell, settled, status
-from harness import OFFSET_S, Start
+from harness import OFFSET_S, TIMEOUT_S, Start
 
 from vdso import _core, errors
 from vdso.clocks.session import Adjustment
@@ -35,7 +36,6 @@ said = socket.socket(fileno=control)
 what = step.split("-")[1]
 if what != "mute":
     said.send(struct.pack("ci", b"W", 0))
-said.close() if what == "saying" else None
 if what == "listening":
     select.select([way], [], [])
 if what == "slow":
@@ -72,13 +72,25 @@ def attach(shell: Shell) -> attaching.Attached:
 
 
 @pytest.mark.parametrize("how", ["mute", "saying"])
-def test_it_ends_before_there_is_a_filter(shell: Shell, fake: Fake, how: str) -> None:
+def test_it_ends_before_there_is_a_filter(
+    shell: Shell, fake: Fake, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    start = following.Follower.start
+
+    def start_and_see_its_end(self: following.Follower) -> None:
+        start(self)
+        end = select.poll()
+        end.register(self.talk, 0)
+        assert end.poll(TIMEOUT_S * 1000)
+
     fake(how)
+    monkeypatch.setattr(following.Follower, "start", start_and_see_its_end)
     with pytest.raises(errors.SwapError, match=r"the follower of process .* ended") as caught:
         attach(shell)
     assert "try again" in caught.value.hint
     assert status(shell.pid, "Seccomp") == "0"
     assert shell.itself() == shell.apart() == 0
+    monkeypatch.undo()
     attach(shell)
     assert shell.itself() == shell.apart() == OFFSET_S
 
