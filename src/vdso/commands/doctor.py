@@ -7,10 +7,10 @@ import os
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vdso.commands.output import print_json, printable, styled
+from vdso.commands.output import folded, print_json, printable, styled
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError, VdsoError
 from vdso.measure.doctor.result import CRITICAL, FAST, NOTE, SLOW, WARNING
@@ -192,24 +192,14 @@ def table(figures: "Figures", width: int) -> Iterator[str]:
         cells.append((f"{INDENT}{clock.clock}", *costs(clock), ratio, *told))
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if sum(wide) + 2 * (len(wide) - 1) > width:
-        yield from folded(heads, cells[1:], width)
+        yield heads[0]
+        yield from folded(heads, [(name.strip(), *others) for name, *others in cells[1:]], width)
         return
     for row in cells:
         line = row[0].ljust(wide[0]) + "".join(
             f"  {cell:>{size}}" for cell, size in zip(row[1:], wide[1:], strict=True)
         )
         yield line.rstrip()
-
-
-def folded(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int) -> Iterator[str]:
-    """The rows of a table, each cell behind its column's name and not parted from it."""
-    yield heads[0]
-    for name, *cells in rows:
-        yield name.strip()
-        pairs = (f"{head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)
-        text = "  ".join(pair.replace(" ", "\0") for pair in pairs)
-        for line in textwrap.wrap(text, width, initial_indent=INDENT, subsequent_indent=INDENT):
-            yield line.replace("\0", " ")
 
 
 def wrapped(text: str, width: int, *, first: str = "", rest: str = "", style: str = "") -> Iterator[str]:

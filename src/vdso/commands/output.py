@@ -165,8 +165,7 @@ def console(*, stderr: bool = False) -> "Console":
 def table_or_lines(
     headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, right: tuple[int, ...] = ()
 ) -> "Table | Text":
-    """A line a row; where they have no room in so many columns each row in lines of its own, with all that is
-    in it: the first column's word, and below it the others, each behind its header."""
+    """A line a row; folded, with all that is in it, where they have no room in so many columns."""
     from rich.text import Text
 
     widths = [max(len(row[at]) for row in [headers, *rows]) for at in range(len(headers))]
@@ -175,7 +174,13 @@ def table_or_lines(
         for row in rows:
             table.add_row(*map(Text, row))
         return table
-    lines = []
+    return Text("\n".join(folded(headers, rows, width)))
+
+
+def folded(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Each row in lines of its own: the first column's word, and below it the others, each behind its
+    header."""
+    lines: list[str] = []
     for first, *others in rows:
         lines += [first[at : at + width] for at in range(0, max(len(first), 1), width)]
         lines.append("")
@@ -186,7 +191,7 @@ def table_or_lines(
             if lines[-1] and len(lines[-1]) + 2 + len(said) > width:
                 lines.append("")
             lines[-1] += f"  {said}"
-    return Text("\n".join(lines))
+    return lines
 
 
 def columns(*headers: str, right: tuple[int, ...] = ()) -> "Table":
