@@ -135,6 +135,12 @@ static PyObject *counts_sample_one_in(PyObject *object, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+static PyObject *counts_end(PyObject *object, PyObject *Py_UNUSED(none))
+{
+	vdso_counts_end(((struct counts *)object)->there);
+	Py_RETURN_NONE;
+}
+
 static PyObject *sample_tuple(const struct vdso_count_sample *s)
 {
 	return Py_BuildValue("(iiIIiK(KKKKKKKK)y#y#)", s->pid, s->tid, s->program, s->slot, s->clock, (unsigned long long)s->weight,
@@ -184,6 +190,8 @@ static PyMethodDef counts_methods[] = {
 	 "program(pid, name, /)\n--\n\nA cell for a program; 0 where none is left."},
 	{"cells", counts_cells, METH_NOARGS,
 	 "cells()\n--\n\nAll that are in use: (CELL_*, pid, tid, the program's cell, name, calls by slot)."},
+	{"end", counts_end, METH_NOARGS,
+	 "end()\n--\n\nWhat begins from now on is not counted, and left on the kernel's vDSO; what counts already goes on."},
 	{"sample_one_in", counts_sample_one_in, METH_O,
 	 "sample_one_in(calls, /)\n--\n\nTakes samples of one call in so many from now on, on average; 0: none."},
 	{"samples", counts_samples, METH_O,

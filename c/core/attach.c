@@ -223,17 +223,40 @@ static struct vdso_inject prepare(struct vdso_attempt *a)
 	};
 }
 
-static bool is_swapped(struct vdso_attempt *a)
+/* Its process page's address, and what that says; 0: it was not swapped at its exec. */
+static uint64_t find_swapped(struct vdso_attempt *a, struct vdso_process *ret)
 {
-	struct vdso_process process;
-
 	for (uint32_t i = 0; i < a->space.regions; i++) {
 		uint64_t at = a->space.region[i].at;
 
-		if (!a->space.region[i].attached && (!vdso_membership_process(a->mem, at, &process) || (process.flags & VDSO_PROCESS_LOCAL) == 0))
-			return true;
+		if (a->space.region[i].attached)
+			continue;
+		if (!vdso_membership_process(a->mem, at, ret))
+			memset(ret, 0, sizeof(*ret));
+		if ((ret->flags & VDSO_PROCESS_LOCAL) == 0)
+			return at + VDSO_CLOCK_BYTES;
 	}
-	return false;
+	return 0;
+}
+
+/*
+ * Of one that counts since its exec: its image stays, and has the kernel's answers, and stops to count. That takes one word,
+ * which no thread has to stand still for.
+ */
+static int answer_swapped(struct vdso_attempt *a, pid_t tid, uint64_t at, const struct vdso_process *process)
+{
+	const uint32_t not = VDSO_COUNT_NOT;
+	int error;
+
+	if (process->counts == 0)
+		return vdso_attempt_answer_of(a, VDSO_ATTACH_SWAPPED, 0, "run");
+	if (process->counting == VDSO_COUNT_NOT)
+		return vdso_attempt_answer_of(a, a->order->detach ? VDSO_ATTACH_ALREADY : VDSO_ATTACH_SWAPPED, 0, "left");
+	if (!a->order->detach)
+		return vdso_attempt_answer_of(a, VDSO_ATTACH_SWAPPED, 0, "stat");
+	error = vdso_memory_write(tid, a->mem, &not, sizeof(not), at + VDSO_PROCESS_COUNTING);
+	vdso_attempt_answer_of(a, error == 0 ? VDSO_ATTACH_DONE : VDSO_ATTACH_FAILED, error, "stat");
+	return -1;
 }
 
 /* Its threads have to run code of ours: to map what is not there yet, or to put a filter in. */
@@ -245,7 +268,9 @@ static bool needs_injection(const struct vdso_attempt *a)
 static int look_at_space(struct vdso_attempt *a)
 {
 	pid_t tid = any_thread(a->order->pid);
+	struct vdso_process process;
 	struct vdso_inject inject;
+	uint64_t swapped;
 	int error;
 
 	if (tid == 0)
@@ -260,8 +285,9 @@ static int look_at_space(struct vdso_attempt *a)
 	if (error != 0)
 		return vdso_attempt_answer(a, error == -EACCES || error == -EPERM ? VDSO_ATTACH_REFUSED : VDSO_ATTACH_FAILED, error,
 			      (error == -EACCES || error == -EPERM) && refused_to_all());
-	if (is_swapped(a))
-		return vdso_attempt_answer(a, VDSO_ATTACH_SWAPPED, 0, 0);
+	swapped = find_swapped(a, &process);
+	if (swapped != 0)
+		return answer_swapped(a, tid, swapped, &process);
 	if (a->space.image == 0)
 		return vdso_attempt_answer(a, VDSO_ATTACH_NO_VDSO, 0, 0);
 	if (vdso_jumps_find(a) != 0)

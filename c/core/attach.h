@@ -25,8 +25,8 @@ enum vdso_attach_outcome {
 	VDSO_ATTACH_FOREIGN,       /* its vDSO is not the one that this kernel gives to 64-bit programs */
 	VDSO_ATTACH_CHANGED,       /* somebody else has written into its vDSO */
 	VDSO_ATTACH_NO_VDSO,
-	VDSO_ATTACH_SWAPPED,       /* at its exec, by `vdso run` */
-	VDSO_ATTACH_ALREADY,       /* it is attached, or (detach) it is not */
+	VDSO_ATTACH_SWAPPED,       /* at its exec; what: "run"; "stat", which counts it, or "left" by that */
+	VDSO_ATTACH_ALREADY,       /* it is attached, or (detach) it is not; what: "left", by `vdso stat` */
 	VDSO_ATTACH_NO_SITE,       /* what: the function that has no place for a jump */
 	VDSO_ATTACH_NO_ROOM,       /* nothing free in a jump's reach, or (error 0) no unused bytes behind the kernel's image */
 	VDSO_ATTACH_LATE,          /* other: a thread that did not stop in time, and `state`; 0: it changed while we looked */

@@ -237,6 +237,16 @@ const char *vdso_counts_left(const struct vdso_counts *counts, uint64_t *at, pid
 	return (const char *)left->bytes + begin + sizeof(head);
 }
 
+void vdso_counts_end(struct vdso_counts *counts)
+{
+	__atomic_store_n(&counts->how, VDSO_COUNT_NOT, __ATOMIC_RELAXED);
+}
+
+bool vdso_counts_ended(const struct vdso_counts *counts)
+{
+	return __atomic_load_n(&counts->how, __ATOMIC_RELAXED) == VDSO_COUNT_NOT;
+}
+
 void vdso_counts_discard(int fd)
 {
 	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BYTES);

@@ -55,7 +55,11 @@ void vdso_counts_leave(struct vdso_counts *counts, pid_t pid, const char *text, 
 /* The next text that was kept, from *at on, which is 0 at first. NULL: there is none. */
 const char *vdso_counts_left(const struct vdso_counts *counts, uint64_t *at, pid_t *pid, size_t *size);
 
-/* Gives its memory back, whoever has it mapped: what is still counted there begins at 0. */
+/* Programs that begin from now on are not counted, and left on the kernel's image. */
+void vdso_counts_end(struct vdso_counts *counts);
+bool vdso_counts_ended(const struct vdso_counts *counts);
+
+/* Gives its memory back, which ends it too, whoever has it mapped: what is still counted there begins at 0. */
 void vdso_counts_discard(int fd);
 
 #endif

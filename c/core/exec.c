@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "count.h"
 #include "errand.h"
 #include "leaving.h"
 #include "notification.h"
@@ -102,7 +103,7 @@ void vdso_exec_notified(struct vdso_follower *f, const struct seccomp_notif *n)
 		return;
 	}
 	session = vdso_sessions_of(f, tid);
-	if (session == VDSO_ON_HOST) {
+	if (session == VDSO_ON_HOST || (f->counts != NULL && vdso_counts_ended(f->counts))) {
 		vdso_standing_forget(f, tid);
 		vdso_notification_go_on(f->listener, n->id);
 		return;

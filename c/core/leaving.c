@@ -43,7 +43,8 @@ static size_t read_maps(pid_t pid, char *ret, size_t size)
 void vdso_leaving_note(struct vdso_follower *f, pid_t tid)
 {
 	static char text[TEXT_MAX]; /* the follower's only thread is its only user */
-	pid_t program = f->counts != NULL && (f->filter & VDSO_FILTER_EXITS) != 0 ? vdso_procfs_number(tid, "Tgid:") : 0;
+	bool wanted = f->counts != NULL && !vdso_counts_ended(f->counts) && (f->filter & VDSO_FILTER_EXITS) != 0;
+	pid_t program = wanted ? vdso_procfs_number(tid, "Tgid:") : 0;
 
 	if (program > 0)
 		vdso_counts_leave(f->counts, program, text, read_maps(program, text, sizeof(text)));

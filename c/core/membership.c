@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "attachment.h"
+#include "counting.h"
 #include "memory.h"
 #include "space.h"
 
@@ -91,6 +92,12 @@ int vdso_membership_look(pid_t pid, struct vdso_membership *ret)
 	if (mem >= 0)
 		close(mem);
 	return 0;
+}
+
+bool vdso_membership_counts(const struct vdso_membership *member)
+{
+	return (member->kind == VDSO_MEMBER_SWAPPED || member->kind == VDSO_MEMBER_ATTACHED) &&
+	       member->process.counts != 0 && member->process.counting != VDSO_COUNT_NOT;
 }
 
 int vdso_membership_read(pid_t pid, uint64_t *ret)

@@ -31,6 +31,9 @@ struct vdso_membership {
 /* 0 or a negative errno. Where the memory may not be read, jumps are taken to lead to a region that is there. */
 int vdso_membership_look(pid_t pid, struct vdso_membership *ret);
 
+/* Whether a swapped or attached process counts its clock calls. */
+bool vdso_membership_counts(const struct vdso_membership *member);
+
 /* The clock page's inode alone, of a process that travels on a session the session's; 0: the host's clock. 0 or a negative errno. */
 int vdso_membership_read(pid_t pid, uint64_t *ret);
 

@@ -95,7 +95,8 @@ void vdso_reading_answer(struct vdso_follower *f, const struct seccomp_notif *n)
 	int err;
 
 	if (f->counts != NULL) { /* on the host's clock, all of them */
-		count(f, n);
+		if (!vdso_counts_ended(f->counts))
+			count(f, n);
 		vdso_notification_go_on(f->listener, n->id);
 		return;
 	}

@@ -38,7 +38,7 @@
 #define VDSO_COUNT_SLOTS 28
 
 /* How a program counts. */
-#define VDSO_COUNT_NOT 0
+#define VDSO_COUNT_NOT 0 /* not any more: whoever counted has ended, or the process has been left */
 #define VDSO_COUNT_BY_THREAD 1
 #define VDSO_COUNT_TOGETHER 2  /* a CPU or kernel that does not say what the thread pointer is: all threads in one cell */
 
@@ -108,7 +108,7 @@ struct vdso_count_sample {
 
 struct vdso_counts {
 	uint64_t magic;
-	uint32_t how;  /* VDSO_COUNT_* for every program */
+	uint32_t how;  /* VDSO_COUNT_* for every program that begins */
 	uint32_t followed; /* what is exec'd counts too, and system calls past the vDSO are seen, if that was asked for */
 	uint64_t began_ns; /* by CLOCK_MONOTONIC: the first program that was given a cell; 0: none was */
 	uint64_t pad1[5];

@@ -338,6 +338,9 @@ class Counts:
         """A cell for a program; 0 where none is left."""
     def cells(self) -> list[tuple[int, int, int, int, bytes, tuple[int, ...]]]:
         """All that are in use: (CELL_*, pid, tid, the program's cell, name, calls by slot)."""
+    def end(self) -> None:
+        """What begins from now on is not counted, and left on the kernel's vDSO; what counts goes on."""
+
     def sample_one_in(self, calls: int, /) -> None:
         """Takes samples of one call in so many from now on, on average; 0: none."""
     def samples(
@@ -400,6 +403,10 @@ def launch_apart(path: str, words: list[str], fds: list[int], /) -> None:
 
 # membership.c
 PROCESS_NO_COUNTER: int  # for attaching: by the kernel's clock, whatever a tsc clock says
+
+def counts_calls(pid: int, /) -> bool:
+    """Whether a process is on the counting image, and counts its clock calls there. Raises OSError: no such
+    process, or none that we may look into."""
 
 def clock_inode(pid: int, /) -> int:
     """The inode of the clock page that a process computes its time by; 0: the host's. Raises OSError."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,9 @@ def test_on_a_narrow_terminal(columns: int, terminal: Terminal, here: Stats, pro
     table = table[: next(index for index, line in enumerate(table) if line.startswith("together"))]
     assert max(len(line.rstrip()) for line in table) <= columns
     assert sum(line.count("1,000") for line in table) >= 14
+    # Every figure is there: each below its name where there is no room for columns.
+    for what in ("calls", "a second", "ns", "cores", "by"):  # no ns of a clock that there is none of
+        assert sum(f"  {what} " in f"{line} " for line in table) >= 13, what
 
 
 def test_whoever_reads_has_gone(here: Stats, programs: Programs) -> None:
@@ -323,6 +326,159 @@ def test_into_a_file(here: Stats, programs: Programs, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "clock_gettime TAI" in path.read_text(encoding="utf-8")
     assert here.run("-o", tmp_path / "no" / "such", "true").returncode == 1
+    done = here.run("-o", "-", counted(programs), "all", "1", "10")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match("all 0\n.*clock_gettime TAI", done.stdout, re.DOTALL)
+
+
+# ---- what outlives the command ----
+
+
+class Outliving:
+    """A program that goes on reading the clock, and executes another one when it is told to."""
+
+    SCRIPT = """
+("$0" forever 2 "$1/tally" >"$1/reading" & echo $! >"$1/reader"; wait) </dev/null 2>/dev/null >/dev/null &
+(read line <"$1/go"; exec sleep 60) 2>/dev/null >/dev/null &
+echo $! >"$1/executing"; read line <"$1/reading"
+"""
+
+    def __init__(self, programs: Programs, directory: Path) -> None:
+        self.directory = directory
+        self.words = ["sh", "-c", self.SCRIPT, str(counted(programs)), str(directory)]
+        for name in ("reading", "go"):
+            os.mkfifo(directory / name)
+
+    @property
+    def reader(self) -> int:
+        return int((self.directory / "reader").read_text())
+
+    @property
+    def executing(self) -> int:
+        return int((self.directory / "executing").read_text())
+
+    def tally(self) -> int:
+        return sum(struct.unpack("=2Q", (self.directory / "tally").read_bytes()[:16]))
+
+    def end(self) -> None:
+        for name in ("reader", "executing"):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int((self.directory / name).read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def outliving(programs: Programs, tmp_path: Path) -> Iterator[Outliving]:
+    found = Outliving(programs, tmp_path)
+    yield found
+    found.end()
+
+
+def test_what_outlives_the_command(here: Stats, outliving: Outliving, privileged: Way) -> None:
+    done = here.run(*outliving.words)
+    pid = outliving.reader
+    assert done.returncode == 0
+    said = done.stderr.splitlines()[-1]
+    assert re.match(r"vdso: \d processes still run, on the counting image: ", said)
+    assert f"counted (pid {pid})" in said
+    assert f"(pid {outliving.executing})" in said
+    assert not counts_calls(pid)
+    before = outliving.tally()
+    wait_until(lambda: outliving.tally() > before)
+    smaps = Path(f"/proc/{pid}/smaps").read_text()
+    assert re.findall(r"memfd:vdso-counts.*\n(?:.+\n)*?Rss: +(\d+) kB", smaps) == ["0"]
+    for words, status in ((["detach", str(pid)], 122), (["attach", str(pid), "--offset", "+1d"], 123)):
+        refused = finish([privileged.vdso, *words])
+        assert refused.returncode == status
+        assert "`vdso stat`" in refused.stderr
+        assert "start it anew" in refused.stderr
+    assert here.run("-p", str(pid), "-d", "0.1").returncode == 123
+    top = json.loads(finish([privileged.vdso, "top", "--once", "--json"]).stdout)
+    assert [one["counted"] for one in top["programs"] if one["pid"] == pid] == [False]
+    doctor = json.loads(finish([privileged.vdso, "doctor", "--quick", "--json", "-p", str(pid)]).stdout)
+    assert doctor["subject"]["image"] == "vdso stat"
+    # What it executes from now on is as it would have been.
+    (outliving.directory / "go").write_text("\n")
+    executed = outliving.executing
+    wait_until(lambda: Path(f"/proc/{executed}/comm").read_text() == "sleep\n")
+    assert not any("vdso-count" in mapping.name for mapping in kernel_maps.read(executed))
+
+
+def test_what_outlives_the_command_in_json(here: Stats, outliving: Outliving) -> None:
+    found = here.found(*outliving.words)
+    left = {one["pid"]: one for one in found["left"]}
+    assert left[outliving.reader] == {"pid": outliving.reader, "name": "counted", "why": ""}
+
+
+def test_whoever_counts_from_the_start_is_killed(
+    here: Stats, start: Start, programs: Programs, privileged: Way, tmp_path: Path
+) -> None:
+    stat = start([*here.words, counted(programs), "forever", "1", tmp_path / "tally"])
+    assert stat.stdout is not None
+    read_until(stat.stdout.fileno(), "reading")
+    (child,) = Path(f"/proc/{stat.pid}/task/{stat.pid}/children").read_text().split()
+    stat.kill()
+    stat.wait(TIMEOUT_S)
+    assert counts_calls(int(child))
+    done = finish([privileged.vdso, "detach", child])
+    assert (done.returncode, counts_calls(int(child))) == (0, False)
+    assert "not counted any more" in done.stdout
+    os.kill(int(child), signal.SIGKILL)
+
+
+def counts_calls(pid: int) -> bool:
+    return _core.counts_calls(pid)
+
+
+# ---- signals ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_for_us_is_the_commands(
+    number: signal.Signals, here: Stats, start: Start, programs: Programs, tmp_path: Path
+) -> None:
+    stat = start([*here.words, "--json", counted(programs), "forever", "1", tmp_path / "tally"])
+    assert stat.stdout is not None
+    read_until(stat.stdout.fileno(), "reading")
+    os.kill(stat.pid, number)
+    _, err = stat.communicate(timeout=TIMEOUT_S)
+    assert (stat.returncode, json.loads(err)["ended"]) == (128 + number, number.name)
+
+
+def test_the_command_has_no_signal_blocked(here: Stats) -> None:
+    words = ["grep", "-E", "SigBlk|SigIgn", "/proc/self/status"]
+    assert here.run("-o", "/dev/null", *words).stdout == finish(words).stdout
+
+
+# ---- live ----
+
+
+def test_a_command_live(terminal: Terminal, here: Stats, programs: Programs, tmp_path: Path) -> None:
+    settings = terminal.command("stty -g")
+    words = [
+        *here.words,
+        "--live",
+        "-o",
+        tmp_path / "table",
+        counted(programs),
+        "forever",
+        "1",
+        tmp_path / "t",
+    ]
+    terminal.type(f"{' '.join(map(str, words))} >{tmp_path / 'out'} 2>&1\n")
+    terminal.expect("clock_gettime MONOTONIC")
+    terminal.type("\x03")
+    shown = terminal.expect(Terminal.PROMPT)
+    assert "Traceback" not in shown
+    assert "130" in terminal.command("echo $?")
+    assert (tmp_path / "out").read_text() == "reading\n"
+    assert "clock_gettime MONOTONIC" in (tmp_path / "table").read_text()
+    assert terminal.command("stty -g") == settings
+
+
+def test_live_without_a_terminal(here: Stats) -> None:
+    done = finish([want("setsid", "util-linux"), "-w", *here.words, "--live", "true"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no terminal" in done.stderr
 
 
 # ---- where it cannot ----

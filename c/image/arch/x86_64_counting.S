@@ -72,6 +72,9 @@ __vdso_\name:
 	jne vdso_count_sampled
 	ret
 2:	xorl %ecx, %ecx
+	cmpl $VDSO_COUNT_NOT, PROCESS(VDSO_PROCESS_COUNTING)
+	jne vdso_count_sampled
+	ret
 
 /* Lays everything out as struct vdso_count_frame for vdso_count(). rcx: the cell that has counted, or 0. */
 vdso_count_sampled:

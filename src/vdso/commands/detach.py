@@ -10,7 +10,7 @@ usage: vdso detach PID [--timeout SECONDS] [--json]
 
 Gives a process that was attached (`vdso attach`), or forked by one that was, the host's clock back. Its vDSO
 is again what the kernel gave it; our pages, which nothing leads to any more, stay until it execs or ends. Its
-session goes on for the other processes on it.
+session goes on for the other processes on it. What `vdso stat` has started counts no more.
 
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)
   --json             print what was done as JSON
@@ -41,6 +41,11 @@ def main(words: list[str]) -> int:
         from vdso.commands.output import print_json
 
         print_json(done)
+    elif done.left:
+        sys.stdout.write(
+            f"detached {done.name} (pid {done.pid}): it is not counted any more; the image and the filter of "
+            "`vdso stat` stay with it until it ends\n"
+        )
     else:
         sys.stdout.write(
             f"detached {done.name} (pid {done.pid}); it stood still for {done.stood_ns / 1e6:.1f} ms\n"

@@ -5,30 +5,33 @@ Prints; vdso.measure.counting counts, and vdso.measure.stat says what it means.
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vdso.commands.attach import pid
-from vdso.commands.output import columns, console, nobody_reads, plain, printable, write_file
+from vdso.commands.output import console, nobody_reads, plain, printable, table_or_lines, write_file
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
-from vdso.measure.counting import Counts, OfCommand, OfProcess
+from vdso.measure.counting import Counting, Counts, OfCommand, OfProcess
 from vdso.measure.stat import RAW, THROUGH, Caller, Group, Meaning, Row, Stat, Unknown, ending, stat
+from vdso.swap.count import Left
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from vdso.measure.sampling import Sampled
     from vdso.measure.sites import Frame
 
 HELP = """\
-usage: vdso stat [-d SECONDS] [--by thread|process] [--sites] [--json] [-o FILE] [--] COMMAND [ARG...]
-       vdso stat -p PID [-d SECONDS] [--by thread|process] [--sites] [--json] [-o FILE]
+usage: vdso stat [-d SECONDS] [--by thread|process] [--sites] [--live] [--json] [-o FILE] [--] COMMAND...
+       vdso stat -p PID [-d SECONDS] [--by thread|process] [--sites] [--live] [--json] [-o FILE]
 
 Counts the clock calls of COMMAND and of what it starts, or of a running process and of what it forks: by
 function and clock, how often, what each costs on this host, and the share of a core that they take together;
@@ -40,20 +43,29 @@ perf and uprobes do not see it: here the vDSO itself counts.
   --by thread        list each thread
   --by process       list each process
   --sites            sample who calls too, and say where in which function of which object that is
+  --live             show the last second on the terminal while it counts; best where COMMAND's own output
+                     goes elsewhere. -p does so where standard output is a terminal
   --json             the same, for programs: docs/stat.md has the fields
-  -o FILE            into a file, instead of the standard error stream (-p: standard output)
+  -o FILE            into a file, or with - to standard output, instead of the standard error stream (of a
+                     process: standard output)
 
 example:
   vdso stat -- python3 -c 'import time; [time.time() for _ in range(1000000)]'
+  vdso stat --live -- ./server >log 2>&1
   vdso stat -p $(pidof my-server) -d 10 --by thread
 
+It ends with COMMAND. What that has started and still runs is counted until then, and named.
+
 exit status:
-  COMMAND's own, 128+N if signal N ended it; -p: 0; 2 usage; 113 to 127 vdso's own
+  COMMAND's own, 128+N if signal N ended it; -p: 0; 2 usage; 113 to 127 vdso's own; 141 nobody reads
 """
 
 SECONDS_MAX = 1e6
 BY = ("thread", "process")
 LOOK_S, REFRESH_S = 0.1, 1.0
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+SI_KERNEL = 0x80  # asm-generic/siginfo.h: a terminal's, and no process's
+NAMED = 10  # of what still runs
 CALLERS_SHOWN, LEAST = 10, 0.001  # of the calls: what is less is named together
 RAW_CALLS = "system calls that the program makes itself"
 
@@ -65,6 +77,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("-d", dest="seconds")
     parser.add_argument("--by", choices=BY)
     parser.add_argument("--sites", action="store_true")
+    parser.add_argument("--live", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("-o", dest="file", metavar="FILE")
     parser.add_argument("command", nargs="...")
@@ -76,7 +89,7 @@ def main(words: list[str]) -> int:
         what = "a command, or -p PID: not both" if command else "no command to run, and no -p PID"
         raise UsageError(what, "vdso stat --help shows how")
     limit_s = None if options.seconds is None else seconds(options.seconds)
-    ask = Ask(limit_s, options.sites, options.by or "all", options.json, options.file)
+    ask = Ask(limit_s, options.sites, options.by or "all", options.live, options.json, options.file)
     return of_command(command, ask) if command else of_process(pid(options.pid), ask)
 
 
@@ -87,6 +100,7 @@ class Ask:
     limit_s: float | None
     sites: bool
     by: str
+    live: bool
     json: bool
     file: str | None
 
@@ -94,10 +108,15 @@ class Ask:
 def of_command(command: list[str], ask: Ask) -> int:
     """Runs it, and returns its exit status."""
     meaning = Meaning()
-    counting = OfCommand(command, sites=ask.sites, raw_calls=meaning.raw_calls_show)
-    with interrupted() as interrupts:
+
+    def found(counts: Counts) -> Stat:
+        return stat(counts, meaning, command=command, pid=counting.pid, by=ask.by)
+
+    with interrupted() as (came, mask), terminal(ask) as out:
+        counting = OfCommand(command, sites=ask.sites, raw_calls=meaning.raw_calls_show, mask=mask)
         counting.start()
-        run_until(counting, ask, interrupts)
+        with living(counting, out, found) as refresh:
+            run_until(counting, ask, came, refresh)
         counts = counting.stop()
         lacking = []
         if not counts.programs:
@@ -106,7 +125,7 @@ def of_command(command: list[str], ask: Ask) -> int:
             lacking.append(Unknown(f"{RAW_CALLS}, and what it starts", "no seccomp filter can be had here"))
         elif not meaning.raw_calls_show:
             lacking.append(Unknown(RAW_CALLS, "the vDSO makes such here as well"))
-        found = stat(
+        result = stat(
             counts,
             meaning,
             command=command,
@@ -114,26 +133,30 @@ def of_command(command: list[str], ask: Ask) -> int:
             ended=ending(counting.status),
             by=ask.by,
             sampled=counting.sampled(counts),
+            left=counting.left,
             unknown=lacking,
         )
-        put(found, ask, stderr=True)
+        try:
+            put(result, ask, stderr=True)
+        finally:
+            if counting.left and not (ask.json and ask.file is None) and sys.stderr is not None:
+                sys.stderr.writelines(f"vdso: {line}\n" for line in remaining(counting.left))
     status = counting.status or 0
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8
 
 
-def run_until(counting: OfCommand, ask: Ask, interrupts: list[int]) -> None:
+def run_until(counting: OfCommand, ask: Ask, came: "Came", refresh: Callable[[], None]) -> None:
     """Until the command has ended, by itself or by what ends us."""
     end_s = None if ask.limit_s is None else time.monotonic() + ask.limit_s
     looked_s = 0.0
     while not counting.wait(LOOK_S):
+        refresh()
         if ask.by == "thread" and time.monotonic() - looked_s > REFRESH_S:
             counting.read()  # and remember what threads are called, which may end
             looked_s = time.monotonic()
-        for number in interrupts:
-            # A terminal sends SIGINT to the command as well.
-            if number != signal.SIGINT:
-                counting.signal(signal.Signals(number))
-        interrupts.clear()
+        for number, by_terminal in came():
+            if not by_terminal:  # which has sent it to the command as well
+                counting.signal(number)
         if end_s is not None and time.monotonic() >= end_s:
             counting.signal(signal.SIGTERM)
             end_s = None
@@ -159,41 +182,79 @@ def of_process(number: int, ask: Ask) -> int:
             unknown=lacking,
         )
 
-    with interrupted() as interrupts:
+    with interrupted() as (came, _), terminal(ask) as out:
+        if out is None and not ask.json and ask.file is None and sys.stdout.isatty():
+            out = console()
         counting.start()
         try:
-            watch(counting, ask, interrupts, found)
+            with living(counting, out, found) as refresh:
+                watch(counting, ask, came, refresh)
         finally:
             counts = counting.stop()
         put(found(counts, counting.sampled(counts)), ask, stderr=False)
     return 0
 
 
-def watch(counting: OfProcess, ask: Ask, interrupts: list[int], found: Callable[[Counts], Stat]) -> None:
-    """Until the process ends, the time is over, somebody ends us or nobody reads; shown on a terminal."""
+def watch(counting: OfProcess, ask: Ask, came: "Came", refresh: Callable[[], None]) -> None:
+    """Until the process ends, the time is over, somebody ends us or nobody reads."""
     end_s = None if ask.limit_s is None else time.monotonic() + ask.limit_s
 
     def over() -> bool:
         left_s = LOOK_S if end_s is None else min(LOOK_S, end_s - time.monotonic())
-        return (
-            left_s <= 0 or counting.wait(left_s) or bool(interrupts) or (ask.file is None and nobody_reads())
-        )
+        reads = ask.file is not None and ask.file != "-"
+        return left_s <= 0 or counting.wait(left_s) or bool(came()) or (not reads and nobody_reads())
 
-    if ask.json or ask.file is not None or not sys.stdout.isatty():
-        while not over():
-            pass
+    while not over():
+        refresh()
+
+
+@contextlib.contextmanager
+def terminal(ask: Ask) -> "Iterator[Console | None]":
+    """Ours, whatever the command's output is, with --live. Raises UsageError without one."""
+    if not ask.live:
+        yield None
+        return
+    from rich.console import Console
+
+    try:
+        fd = os.open("/dev/tty", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(
+            f"--live: no terminal: /dev/tty: {why}", "without it there is a table at the end"
+        ) from None
+    with open(fd, "w", encoding="utf-8", errors="replace") as stream:
+        yield Console(file=stream, highlight=False, emoji=False)
+
+
+@contextlib.contextmanager
+def living(
+    counting: Counting, out: "Console | None", found: Callable[[Counts], Stat]
+) -> Iterator[Callable[[], None]]:
+    """Shows the last second there, each time that it is asked to and another one is over; nothing stays."""
+    if out is None:
+        yield lambda: None
         return
     from rich.console import Group as Lines
     from rich.live import Live
 
-    with Live(console=console(), auto_refresh=False, transient=True) as screen:
+    with Live(
+        console=out, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as screen:
         before, shown_s = counting.read(), 0.0
-        while not over():
-            if time.monotonic() - shown_s >= REFRESH_S:
-                now, shown_s = counting.read(), time.monotonic()
-                lines = page(found(now.since(before)), screen.console.width, live=True)
-                screen.update(Lines(*lines), refresh=True)
-                before = now
+
+        def refresh() -> None:
+            nonlocal before, shown_s
+            if time.monotonic() - shown_s < REFRESH_S:
+                return
+            now, shown_s = counting.read(), time.monotonic()
+            lines = page(found(now.since(before)), screen.console.width, live=True)
+            screen.update(Lines(*lines), refresh=True)
+            screen.console.show_cursor(True)  # whatever ends or stops us
+            before = now
+
+        refresh()
+        yield refresh
 
 
 def seconds(text: str) -> float:
@@ -207,23 +268,27 @@ def seconds(text: str) -> float:
     return value
 
 
+Came = Callable[[], list[tuple[signal.Signals, bool]]]
+
+
 @contextlib.contextmanager
-def interrupted() -> Iterator[list[int]]:
-    """The signals that have come meanwhile: Ctrl-C is the command's too, and we end when it does."""
-    came: list[int] = []
+def interrupted() -> Iterator[tuple[Came, set[int]]]:
+    """What asks for those that have come since the last time, each with whether the terminal has sent it, and
+    the signals that were blocked before. We end when the command does, or after what has to be put back."""
+    numbers = {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
-    def note(number: int, _frame: Any) -> None:
-        came.append(number)
+    def came() -> list[tuple[signal.Signals, bool]]:
+        found = []
+        while numbers and (info := signal.sigtimedwait(numbers, 0)) is not None:
+            found.append((signal.Signals(info.si_signo), info.si_code == SI_KERNEL))
+        return found
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in handlers.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, note)
     try:
-        yield came
+        yield came, {int(number) for number in before}
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        came()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- what people read ----
@@ -260,7 +325,7 @@ def page(found: Stat, width: int, *, live: bool = False) -> "list[RenderableType
     what = printable(" ".join(found.command)) or f"process {found.pid}"
     how = f"the last {found.seconds:.1f} s; Ctrl-C ends" if live else f"{found.seconds:.3f} s"
     shown: list[RenderableType | str] = [f"{what}: {how}{', ' + found.ended if found.ended else ''}"]
-    if found.command:
+    if found.command and not live:
         shown.insert(0, "")  # what the command has said stands in front of it
     if found.rows:
         shown.append(table(found.rows, width))
@@ -277,6 +342,30 @@ def page(found: Stat, width: int, *, live: bool = False) -> "list[RenderableType
         shown += ["", *caller_lines(found.callers)]
     shown += [f"not known: {unknown.what}: {unknown.why}" for unknown in found.unknown]
     return [Text(one) if isinstance(one, str) else one for one in shown]
+
+
+def remaining(left: Sequence[Left]) -> list[str]:
+    """What the command has started and has not ended, and what to do about it."""
+
+    def names(some_of: Sequence[Left]) -> str:
+        shown = [f"{printable(one.name) or '?'} (pid {one.pid})" for one in some_of[:NAMED]]
+        return ", ".join(shown) + (f" and {len(some_of) - NAMED:,} more" if len(some_of) > NAMED else "")
+
+    quiet = [one for one in left if not one.why]
+    lines = []
+    if quiet:
+        run = "runs" if len(quiet) == 1 else "run"
+        lines.append(
+            f"{some(len(quiet), 'process')} still {run}, on the counting image: {names(quiet)}; counted "
+            "until now, and no more. The image and its filter, which makes a system call for the time 4 to "
+            "20 us longer, stay until they end: start them anew to be rid of both"
+        )
+    lines += [
+        f"{names([one])} still runs, and goes on counting: {one.why}; as root: vdso detach {one.pid}"
+        for one in left
+        if one.why
+    ]
+    return lines
 
 
 def who(group: Group) -> str:
@@ -298,13 +387,8 @@ def named(function: str, clock: str) -> str:
     return f"{function} {clock.removesuffix('_ID')}".rstrip()
 
 
-# Of a row: its columns, and in which order a narrow terminal does without.
-COLUMNS = ("", "calls", "a second", "ns", "cores", "by")
-LEFT_OUT = ("by", "a second", "ns", "cores")
-
-
-def table(rows: Sequence[Row], width: int) -> "Table":
-    """A line a row, with as many columns as there is room for."""
+def table(rows: Sequence[Row], width: int) -> "Table | Text":
+    """A line a row, or more of them on a narrow terminal."""
     lines = [
         (
             named(row.function, row.clock),
@@ -316,17 +400,7 @@ def table(rows: Sequence[Row], width: int) -> "Table":
         )
         for row in rows
     ]
-    shown = list(range(len(COLUMNS)))
-    widths = [max(len(words[at]) for words in [COLUMNS, *lines]) + 2 for at in shown]
-    for name in LEFT_OUT:
-        if sum(widths[at] for at in shown) - 2 > width:
-            shown.remove(COLUMNS.index(name))
-    result = columns(*(COLUMNS[at] for at in shown), right=tuple(range(1, len(shown) - (5 in shown))))
-    if sum(widths[at] for at in shown) - 2 > width:
-        result.columns[0].no_wrap, result.columns[0].overflow = False, "fold"
-    for words in lines:
-        result.add_row(*(words[at] for at in shown))
-    return result
+    return table_or_lines(("", "calls", "a second", "ns", "cores", "by"), lines, width, right=(1, 2, 3, 4))
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
@@ -361,8 +435,6 @@ def frames(title: str, found: "Sequence[Frame]") -> str:
 
 def frame(one: "Frame") -> str:
     """The function, and the last part of its object's name."""
-    import os
-
     name = printable(os.path.basename(one.object) or one.object)
     if one.function is None:
         return name if one.object.startswith("generated") else f"{name}+{one.address:#x}"

@@ -10,7 +10,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -209,12 +209,22 @@ class OfCommand(Counting):
     """A command, and what it starts.
 
     `raw_calls`: the system calls that a program makes past the vDSO are counted too, and take longer then.
+    `mask`: the signals that it has blocked, where they are not ours.
     """
 
-    def __init__(self, command: list[str], *, sites: bool = False, raw_calls: bool = True) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        sites: bool = False,
+        raw_calls: bool = True,
+        mask: Collection[int] | None = None,
+    ) -> None:
         super().__init__(sites=sites)
         self.command = tuple(command)
+        self.left: list[count.Left] = []  # what it has started and still runs, once it has ended
         self._raw_calls = raw_calls
+        self._mask = mask
         self._started: count.Started | None = None
 
     @property
@@ -231,7 +241,11 @@ class OfCommand(Counting):
         """Starts the command. Raises as vdso.swap.run.run()."""
         self._began_s = time.monotonic()
         self._started = count.start(
-            list(self.command), self._there.fd, raw_calls=self._raw_calls, exits=self._sampling is not None
+            list(self.command),
+            self._there.fd,
+            raw_calls=self._raw_calls,
+            exits=self._sampling is not None,
+            mask=self._mask,
         )
         self.pid = self._started.pid
         self._pidfd = os.pidfd_open(self.pid)
@@ -260,10 +274,12 @@ class OfCommand(Counting):
             signal.pidfd_send_signal(self._pidfd, number)
 
     def stop(self) -> Counts:
-        """Once the command has ended: waits for that."""
+        """Once the command has ended: waits for that. What still runs then is counted until then."""
         while not self.wait(3600):
             pass
-        return self.read()
+        counts = self.read()
+        self.left = count.leave(self._there)
+        return counts
 
 
 class OfProcess(Counting):

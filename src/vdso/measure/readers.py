@@ -50,7 +50,7 @@ class Readers:
         seconds, self._looked_s = time.monotonic() - self._looked_s, time.monotonic()
         names = {one.inode: one.name for one in sessions}
         pids = {pid: names.get(inode, "") for inode, found in running().items() for pid in found}
-        counted = {pid: inode for pid in pids if (inode := counts_of(pid))}
+        counted = {pid: inode for pid in pids if counts_now(pid) and (inode := counts_of(pid))}
         there = {inode: calls_by_pid(path) for inode, path in held().items() if inode in counted.values()}
         now = {
             pid: there[inode].get(pid_inside(pid), Counter())
@@ -83,6 +83,14 @@ def program(
     return Program(
         pid, name_of(pid), session_name, counted, None if calls is None else calls.total(), rate, busiest
     )
+
+
+def counts_now(pid: int) -> bool:
+    """What a `vdso stat` has left is on its image still, and counts no more."""
+    try:
+        return _core.counts_calls(pid)
+    except OSError:
+        return False
 
 
 def counts_of(pid: int) -> int:

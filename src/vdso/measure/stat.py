@@ -14,6 +14,7 @@ from vdso.measure import routes
 from vdso.measure.calls import CALLS, CPU_TIME_BY_ID, DEVICE, UNKNOWN, Call
 from vdso.measure.cost import Costs
 from vdso.measure.counting import Counted, Counts, Kind
+from vdso.swap.count import Left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Stat:
     """The calls of a program, and of what it started, in `seconds`.
 
     `ended`: how, such as "exit status 0" or "SIGKILL"; "" where it has not. `by`: "all", "process" or
-    "thread": what `groups` are. `callers`: None where no samples were asked for.
+    "thread": what `groups` are. `callers`: None where no samples were asked for. `left`: what the command has
+    started and still runs, on the counting image.
     """
 
     kind: str
@@ -117,6 +119,7 @@ class Stat:
     groups: tuple[Group, ...]
     callers: tuple[Caller, ...] | None
     unknown: tuple[Unknown, ...]
+    left: tuple[Left, ...] = ()
 
 
 class Meaning:
@@ -200,6 +203,7 @@ def stat(
     ended: str = "",
     by: str = "all",
     sampled: "Sampled | None" = None,
+    left: Iterable[Left] = (),
     unknown: Iterable[Unknown] = (),
 ) -> Stat:
     """Counts as they are shown. `ended`: how the program has, "" where it has not."""
@@ -233,6 +237,7 @@ def stat(
         by=by,
         groups=() if by == "all" else _groups(counts, meaning, by),
         callers=None if sampled is None else _callers(sampled),
+        left=tuple(left),
         unknown=tuple(lacking),
     )
 

@@ -39,6 +39,7 @@ class Attached:
     no_new_privs: bool = False  # set for the filter's sake
     lacking: tuple[str, ...] = ()  # options that the filter, which it has from before, knows nothing of
     unready: bool = False  # its follower is there, and has not said in time that it answers
+    left: bool = False  # detached from a `vdso stat` that has started it: its image stays, and counts no more
 
 
 def clock_page(offset_ns: int) -> "_core.ClockPage":
@@ -150,7 +151,10 @@ def _answers(done: Attached, report: Report, follower: Follower) -> bool:
 
 
 def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
-    """Gives an attached process the host's clock back. Raises as attach(), and NotAttached."""
+    """Gives an attached process the host's clock back; one that counts since its exec counts no more.
+
+    Raises as attach(), and NotAttached.
+    """
     return _read(pid, _run(["detach", str(pid)], timeout_s, []), detach=True)
 
 
@@ -206,4 +210,5 @@ def _read(pid: int, report: Report, *, detach: bool, wanted: int = 0) -> Attache
         longest_ns=report.longest_ns,
         followed=report.followed != 0,
         lacking=tuple(option for flag, option in OPTIONAL.items() if wanted & ~report.filter & flag),
+        left=detach and report.what == "stat",
     )

@@ -4,14 +4,18 @@ leaves it.
 Knows nothing of what the counts mean.
 """
 
+import contextlib
 import json
 import os
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from vdso import _core
-from vdso.errors import AlreadyAttached, NoSuchProcess, NotAttached, VdsoError
+from vdso.errors import AlreadyAttached, NoSuchProcess, NotAttached, SourceError, VdsoError
+from vdso.kernel import maps
 from vdso.swap import attach as attaching
+from vdso.swap.process import process_name
 from vdso.swap.run import run
 
 ROUNDS = 10  # of looks for children that were forked meanwhile
@@ -25,8 +29,16 @@ class Started:
     said_fd: int
 
 
-def start(command: list[str], counts_fd: int, *, raw_calls: bool, exits: bool) -> Started:
-    """Runs the command as a child of this process, as vdso.swap.run.run() does with `counts_fd`."""
+def start(
+    command: list[str],
+    counts_fd: int,
+    *,
+    raw_calls: bool,
+    exits: bool,
+    mask: Collection[int] | None = None,
+) -> Started:
+    """Runs the command as a child of this process, as vdso.swap.run.run() does with `counts_fd`; with `mask`
+    as the signals that it has blocked."""
     said, ours = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -36,6 +48,8 @@ def start(command: list[str], counts_fd: int, *, raw_calls: bool, exits: bool) -
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if callable(signal.getsignal(number)):  # ours, and not the command's
                     signal.signal(number, signal.SIG_DFL)
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = run(command, counts_fd=counts_fd, raw_calls=raw_calls, exits=exits)
         except VdsoError as error:
             _say(ours, error.message, error.hint, error.exit_code)
@@ -87,6 +101,52 @@ def attach(pid: int, counts: _core.Counts) -> Place:
             already.message, "only what is on the host's clock, and not counted yet, can be counted"
         ) from None
     return Place(pid, page, os.fstat(page.reader_fd).st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A process that has outlived the command that started it, on the counting image. `why`: why it goes on
+    counting, "" where it does not."""
+
+    pid: int
+    name: str
+    why: str
+
+
+def leave(counts: _core.Counts) -> list[Left]:
+    """What a command has started and still runs counts no more, nor does what it executes from now on."""
+    counts.end()
+    inode = os.fstat(counts.fd).st_ino
+    found: dict[int, Left] = {}
+    for _ in range(ROUNDS):
+        new = [pid for pid in _having(inode) if pid not in found]
+        for pid in new:
+            name, why = process_name(pid), ""
+            try:
+                attaching.detach(pid)
+            except NoSuchProcess:
+                continue
+            except NotAttached:
+                pass  # forked by one that had been left
+            except VdsoError as error:
+                why = error.message
+            found[pid] = Left(pid, name, why)
+        if not new:
+            break
+    return sorted(found.values(), key=lambda one: one.pid)
+
+
+def _having(inode: int) -> list[int]:
+    """Whoever has these counts mapped."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, SourceError):
+            # To read all that is mapped, of all there is, would take long.
+            if _core.clock_inode(int(entry)) != 0 and any(
+                one.inode == inode for one in maps.read(int(entry))
+            ):
+                found.append(int(entry))
+    return found
 
 
 def detach(place: Place) -> list[VdsoError]:

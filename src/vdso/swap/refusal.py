@@ -29,6 +29,8 @@ from vdso.swap.process import (
     yama_scope,
 )
 
+RESTART = "the counting image, and its filter, stay with it until it ends: start it anew to be rid of both"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -92,10 +94,24 @@ def failure(pid: int, report: Report, detach: bool) -> VdsoError:
             return NotAttachable(
                 f"{this} has no vDSO: its clock reads are system calls", "see vdso=0 in /proc/cmdline"
             )
+        case "swapped" if report.what == "stat":
+            return AlreadyAttached(
+                f"{this} was started by `vdso stat`, and is counted",
+                f"vdso detach {pid} ends that, and leaves it on the counting image",
+            )
+        case "swapped" if report.what == "left":
+            return AlreadyAttached(
+                f"{this} was started by `vdso stat`, and is on its image, which counts no more", RESTART
+            )
         case "swapped":
             return AlreadyAttached(
                 f"{this} was started by `vdso run`, and is on a clock of ours since",
                 "change its session: vdso time",
+            )
+        case "already" if detach and report.what == "left":
+            return NotAttached(
+                f"{this} is on the host's clock already: `vdso stat` has started it, and counts it no more",
+                RESTART,
             )
         case "already" if detach:
             return NotAttached(f"{this} is on the host's clock: it is not attached")

@@ -247,10 +247,10 @@ def anothers(view: View) -> Iterator[Facts]:
 
 
 def whose_image(view: View) -> str:
-    """As vdso.measure.machine.whose() has it, and "vdso attach". Raises CannotSee."""
+    """As vdso.measure.machine.whose() has it, and "vdso attach" and "vdso stat". Raises CannotSee."""
     mapping = maps.find(view.mappings, view.told) if view.told else None
-    if mapping and view.counted and os.path.basename(mapping.name) == os.path.basename(COUNTING_IMAGE):
-        return "kernel"  # or it would not be counted
+    if mapping and os.path.basename(mapping.name) == os.path.basename(COUNTING_IMAGE):
+        return "kernel" if view.counted else "vdso stat"  # it would not be counted on another
     whose = machine.whose(mapping)
     return "vdso attach" if whose == "kernel" and attached(view) else whose
 
