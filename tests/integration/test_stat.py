@@ -45,7 +45,7 @@ class Stats:
     def found(self, *words: str | Path, status: int = 0, **more: Any) -> Found:
         """What it says of a command, as JSON."""
         done = self.run("--json", *words, **more)
-        assert done.returncode == status, done.stderr
+        assert (done.returncode, done.stderr[:1]) == (status, "{"), done.stderr
         found: Found = json.loads(done.stderr)
         return found
 

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from harness import TIMEOUT_S, Start, Terminal, finish
 
+from vdso.pages.publisher import remove
+
 INTO, OUT_OF = "\x1b[?1049h", "\x1b[?1049l"
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -251,9 +253,14 @@ def test_versions_of_a_live_page(watch: Watch, start: Start) -> None:
         f"with vdso.publish('{name}', Page) as page:\n"
         "    for n in range(10 ** 9): page.update(n=n); time.sleep(0.002)"
     )
-    start([sys.executable, "-c", script])
+    publisher = start([sys.executable, "-c", script])
     top = watch("-d", "0.2", columns=120, lines=60)
-    top.expect(rf"{name} .* [1-9]\d\d? *\n")
+    try:
+        top.expect(rf"{name} .* [1-9]\d\d? *\n")
+    finally:
+        publisher.kill()
+        publisher.wait(TIMEOUT_S)
+        remove(name)
 
 
 @pytest.mark.parametrize("columns", [20, 40, 200])
