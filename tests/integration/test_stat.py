@@ -834,6 +834,12 @@ def test_who_calls_in_a_running_process(here: Stats, start: Start, programs: Pro
     assert OF_SITES.keys() <= callers(found).keys()
 
 
+def test_system_calls_past_the_vdso_are_not_sampled_and_that_is_said(here: Stats, programs: Programs) -> None:
+    found = here.found("--sites", counted(programs), "raw", "1", "100")
+    assert [one["what"] for one in found["unknown"]] == ["who makes system calls past the vDSO"]
+    assert here.found("--sites", counted(programs), "threads", "1", "100")["unknown"] == []
+
+
 def test_the_callers_in_the_table(here: Stats, programs: Programs) -> None:
     done = here.run("--sites", counted(programs), "threads", "2", "10000")
     assert re.search(r"^100\.0 %  read_clock \(counted\)$", done.stderr, re.MULTILINE)

@@ -168,7 +168,10 @@ def of_process(number: int, ask: Ask) -> int:
     counting = OfProcess(number, sites=ask.sites, passed_on=not meaning.raw_calls_show)
 
     def found(counts: Counts, sampled: "Sampled | None" = None) -> Stat:
-        lacking = [Unknown("getcpu, clock_getres and getrandom", "of a running process they are not counted")]
+        lacking = [
+            Unknown("getcpu, clock_getres and getrandom", "of a running process they are not counted"),
+            Unknown("what it executes", "a running process is counted until then, and so is what it forks"),
+        ]
         if counting.why_not_raw:
             lacking.append(Unknown(RAW_CALLS, f"no tracepoints: {counting.why_not_raw}"))
         lacking += [Unknown("who goes on counting", error.message) for error in counting.left]

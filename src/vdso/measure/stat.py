@@ -218,6 +218,12 @@ def stat(
                 "their programs had ended before it could be seen what they had mapped",
             )
         )
+    if sampled is not None and any(row.route == RAW for row in rows):
+        lacking.append(
+            Unknown(
+                "who makes system calls past the vDSO", "they are counted, and no samples are taken of them"
+            )
+        )
     total = sum(row.calls for row in rows)
     return Stat(
         kind=KIND,
