@@ -143,11 +143,11 @@ static PyObject *counts_end(PyObject *object, PyObject *Py_UNUSED(none))
 
 static PyObject *sample_tuple(const struct vdso_count_sample *s)
 {
-	return Py_BuildValue("(iiIIiK(KKKKKKKK)y#y#)", s->pid, s->tid, s->program, s->slot, s->clock, (unsigned long long)s->weight,
+	return Py_BuildValue("(iiIIiK(KKKKKKKK)y#y#N)", s->pid, s->tid, s->program, s->slot, s->clock, (unsigned long long)s->weight,
 			     (unsigned long long)s->rip, (unsigned long long)s->rsp, (unsigned long long)s->rbp,
 			     (unsigned long long)s->rbx, (unsigned long long)s->r12, (unsigned long long)s->r13,
 			     (unsigned long long)s->r14, (unsigned long long)s->r15, (const char *)s->stack,
-			     (Py_ssize_t)s->stack_size, (const char *)s->frame, (Py_ssize_t)s->frame_size);
+			     (Py_ssize_t)s->stack_size, (const char *)s->frame, (Py_ssize_t)s->frame_size, PyBool_FromLong(s->raw == 1));
 }
 
 static PyObject *counts_samples(PyObject *object, PyObject *arg)
@@ -197,7 +197,7 @@ static PyMethodDef counts_methods[] = {
 	{"samples", counts_samples, METH_O,
 	 "samples(after, /)\n--\n\n"
 	 "Those after that number which are still there, and the number of the last that was begun. Each is\n"
-	 "(pid, tid, program, slot, clock, weight, (rip, rsp, rbp, rbx, r12, r13, r14, r15), stack, frame)."},
+	 "(pid, tid, program, slot, clock, weight, (rip, rsp, rbp, rbx, r12, r13, r14, r15), stack, frame, raw)."},
 	{"left", counts_left, METH_NOARGS,
 	 "left()\n--\n\nWhat programs had mapped when they ended, or exec'd: (pid, the executable lines of its maps file)."},
 	{NULL, NULL, 0, NULL},

@@ -13,6 +13,7 @@
 #define CELLS VDSO_COUNT_CELLS
 #define FSGSBASE 2u /* HWCAP2_FSGSBASE, Linux 5.9 */
 #define RAW_SEARCH 256u
+#define PROGRAM_SEARCH 1024u
 #define BYTES ((size_t)(VDSO_COUNT_BYTES + VDSO_COUNT_LEFT_BYTES))
 
 static struct vdso_counts *map(int fd, int protection)
@@ -143,6 +144,52 @@ bool vdso_counts_raw(struct vdso_counts *counts, pid_t pid, pid_t tid, uint32_t 
 	slot = cell == counts->cell ? VDSO_COUNT_RAW : slot;
 	__atomic_fetch_add(&cell->calls[slot], 1, __ATOMIC_RELAXED);
 	return true;
+}
+
+/* The newest cell of a program of that process, among the newest; 0: it is not there. */
+static uint32_t find_program(const struct vdso_counts *counts, pid_t pid)
+{
+	uint32_t used = vdso_counts_used(counts), first = used > PROGRAM_SEARCH ? used - PROGRAM_SEARCH : 1;
+
+	for (uint32_t i = used; i-- > first;)
+		if (counts->cell[i].kind == VDSO_CELL_PROGRAM && counts->cell[i].pid == pid)
+			return i;
+	return 0;
+}
+
+bool vdso_counts_raw_sampled(const struct vdso_counts *counts, pid_t tid, uint32_t slot, struct vdso_count_sample *ret)
+{
+	const struct vdso_count_cell *cell = find_raw((struct vdso_counts *)counts, tid);
+	uint64_t before;
+
+	if (cell == NULL)
+		return false;
+	before = __atomic_load_n(&cell->calls[slot], __ATOMIC_RELAXED) - 1;
+	if (!vdso_count_is_sampled(before, (uint64_t)tid << 32, __atomic_load_n(&counts->threshold, __ATOMIC_RELAXED)))
+		return false;
+	*ret = (struct vdso_count_sample){
+		.pid = cell->pid,
+		.tid = tid,
+		.program = find_program(counts, cell->pid),
+		.slot = slot,
+		.raw = 1,
+		.weight = before == 0 ? 1 : __atomic_load_n(&counts->weight, __ATOMIC_RELAXED),
+	};
+	return true;
+}
+
+void vdso_counts_put_sample(struct vdso_counts *counts, const struct vdso_count_sample *sample)
+{
+	uint64_t number = __atomic_fetch_add(&counts->samples, 1, __ATOMIC_RELAXED) + 1;
+	struct vdso_count_sample *there = &counts->sample[number % VDSO_COUNT_SAMPLES];
+	uint64_t former = __atomic_load_n(&there->number, __ATOMIC_RELAXED);
+
+	/* As take_sample() of the image. */
+	if (former == VDSO_SAMPLE_BUSY || !__atomic_compare_exchange_n(&there->number, &former, VDSO_SAMPLE_BUSY, false,
+								       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return;
+	memcpy((char *)there + sizeof(there->number), (const char *)sample + sizeof(sample->number), sizeof(*sample) - sizeof(sample->number));
+	__atomic_store_n(&there->number, number, __ATOMIC_RELEASE); /* pairs with the acquire in vdso_counts_sample() */
 }
 
 uint32_t vdso_counts_slot(int32_t id)

@@ -30,6 +30,13 @@ uint32_t vdso_counts_program(struct vdso_counts *counts, pid_t pid, const char *
  */
 bool vdso_counts_raw(struct vdso_counts *counts, pid_t pid, pid_t tid, uint32_t slot);
 
+/*
+ * Whether the last call that vdso_counts_raw() has counted of the thread's there is to be sampled: then all but the place that
+ * it was made from, which is to be filled in.
+ */
+bool vdso_counts_raw_sampled(const struct vdso_counts *counts, pid_t tid, uint32_t slot, struct vdso_count_sample *ret);
+void vdso_counts_put_sample(struct vdso_counts *counts, const struct vdso_count_sample *sample);
+
 /* The slot of a clock_gettime with that id. */
 uint32_t vdso_counts_slot(int32_t id);
 

@@ -1,13 +1,19 @@
 #include "reading.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "argument.h"
 #include "count.h"
 #include "counter.h"
+#include "memory.h"
 #include "notification.h"
 #include "page.h"
 #include "procfs.h"
@@ -77,14 +83,52 @@ static int64_t give(const struct vdso_argument *memory, const struct seccomp_dat
 	}
 }
 
+/* Where a task that waits in a system call has made it: of its registers /proc says these two alone. */
+static bool find_place(pid_t tid, uint64_t rip, struct vdso_count_sample *sample)
+{
+	char path[32], text[256];
+	char *last;
+	ssize_t size;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	if (fd >= 0)
+		close(fd);
+	text[size > 0 ? size : 0] = '\0';
+	last = strrchr(text, ' '); /* rip; before it rsp */
+	if (last == NULL)
+		return false;
+	*last = '\0';
+	last = strrchr(text, ' ');
+	if (last == NULL)
+		return false;
+	sample->rip = rip;
+	sample->rsp = strtoull(last, NULL, 16);
+	fd = vdso_memory_open(tid);
+	size = fd >= 0 ? pread(fd, sample->stack, sizeof(sample->stack), (off_t)sample->rsp) : -1;
+	if (fd >= 0)
+		close(fd);
+	sample->stack_size = size > 0 ? (uint32_t)size : 0;
+	return true;
+}
+
 static void count(struct vdso_follower *f, const struct seccomp_notif *n)
 {
 	uint32_t slot = n->data.nr == SYS_clock_gettime ? vdso_counts_slot(id_of(&n->data)) :
 			n->data.nr == SYS_gettimeofday  ? VDSO_COUNT_GETTIMEOFDAY :
 							  VDSO_COUNT_TIME;
+	struct vdso_count_sample sample;
 
 	if (!vdso_counts_raw(f->counts, 0, (pid_t)n->pid, slot))
 		vdso_counts_raw(f->counts, vdso_procfs_number((pid_t)n->pid, "Tgid:"), (pid_t)n->pid, slot);
+	if (vdso_counts_raw_sampled(f->counts, (pid_t)n->pid, slot, &sample) &&
+	    find_place((pid_t)n->pid, n->data.instruction_pointer, &sample)) {
+		sample.clock = id_of(&n->data);
+		if (vdso_notification_waits(f->listener, n->id)) /* it was that task, and no other that has its id now */
+			vdso_counts_put_sample(f->counts, &sample);
+	}
 }
 
 void vdso_reading_answer(struct vdso_follower *f, const struct seccomp_notif *n)

@@ -96,7 +96,7 @@ struct vdso_count_sample {
 	uint32_t program;
 	uint32_t slot;
 	int32_t clock; /* as it was given */
-	uint32_t pad0;
+	uint32_t raw;  /* 1: a system call that the thread made by itself; of its registers there are rip and rsp, then */
 	uint64_t weight;
 	uint64_t rip, rsp, rbp, rbx, r12, r13, r14, r15;
 	uint32_t stack_size;

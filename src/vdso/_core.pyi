@@ -345,11 +345,11 @@ class Counts:
         """Takes samples of one call in so many from now on, on average; 0: none."""
     def samples(
         self, after: int, /
-    ) -> tuple[list[tuple[int, int, int, int, int, int, tuple[int, ...], bytes, bytes]], int]:
+    ) -> tuple[list[tuple[int, int, int, int, int, int, tuple[int, ...], bytes, bytes, bool]], int]:
         """Those after that number which are still there, and the number of the last that was begun.
 
         Each is (pid, tid, program, slot, clock, weight, (rip, rsp, rbp, rbx, r12, r13, r14, r15), stack,
-        frame).
+        frame, raw): raw, of a system call that the thread made by itself, with rip and rsp alone.
         """
     def left(self) -> list[tuple[int, bytes]]:
         """What programs had mapped when they ended or exec'd: (pid, executable lines of its maps)."""

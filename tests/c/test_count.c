@@ -291,6 +291,28 @@ static void test_stack_end(void)
 	stop(&c);
 }
 
+/* System calls past the image, as the follower counts and samples them. */
+static void test_raw_samples(void)
+{
+	struct counted c = start();
+	struct vdso_count_sample sample, found;
+	uint32_t program = vdso_counts_program(c.counts, 7, "program");
+
+	vdso_counts_raw(c.counts, 7, 8, CLOCK_TAI);
+	check(!vdso_counts_raw_sampled(c.counts, 8, CLOCK_TAI, &sample), "no sample where none is wanted");
+	vdso_counts_sample_one_in(c.counts, 1);
+	vdso_counts_raw(c.counts, 7, 8, CLOCK_TAI);
+	check(vdso_counts_raw_sampled(c.counts, 8, CLOCK_TAI, &sample) && sample.pid == 7 && sample.tid == 8 && sample.raw == 1 &&
+		      sample.program == program && sample.slot == CLOCK_TAI && sample.weight == 1,
+	      "a sample says whose it is");
+	check(!vdso_counts_raw_sampled(c.counts, 9, CLOCK_TAI, &sample), "and there is none of whom nothing was counted");
+	sample.rip = 4711;
+	vdso_counts_put_sample(c.counts, &sample);
+	check(vdso_counts_sampled(c.counts) == 1 && vdso_counts_sample(c.counts, 1, &found) && found.rip == 4711 && found.raw == 1,
+	      "it is read as it was put");
+	stop(&c);
+}
+
 static void test_nonsense(void)
 {
 	struct counted c = start();
@@ -365,6 +387,7 @@ int main(void)
 		test_turns(144, one_in);
 	}
 	test_stack_end();
+	test_raw_samples();
 	test_nonsense();
 	test_file();
 	return check_done();

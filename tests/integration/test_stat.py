@@ -834,10 +834,14 @@ def test_who_calls_in_a_running_process(here: Stats, start: Start, programs: Pro
     assert OF_SITES.keys() <= callers(found).keys()
 
 
-def test_system_calls_past_the_vdso_are_not_sampled_and_that_is_said(here: Stats, programs: Programs) -> None:
-    found = here.found("--sites", counted(programs), "raw", "1", "100")
-    assert [one["what"] for one in found["unknown"]] == ["who makes system calls past the vDSO"]
-    assert here.found("--sites", counted(programs), "threads", "1", "100")["unknown"] == []
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_who_makes_system_calls_past_the_vdso(library: str, here: Stats, programs: Programs) -> None:
+    found = here.found("--sites", counted(programs, library), "raw", "2", "1000")
+    assert found["unknown"] == []
+    assert [one["calls"] for one in found["callers"]] == [2000]
+    (one,) = found["callers"]
+    assert (one["raw"], one["clock"], one["unknown"]) == (True, "MONOTONIC", "")
+    assert one["caller"]["function"] == "raw"
 
 
 def test_the_callers_in_the_table(here: Stats, programs: Programs) -> None:

@@ -170,7 +170,9 @@ def of_process(number: int, ask: Ask) -> int:
     def found(counts: Counts, sampled: "Sampled | None" = None) -> Stat:
         lacking = [
             Unknown("getcpu, clock_getres and getrandom", "of a running process they are not counted"),
-            Unknown("what it executes", "a running process is counted until then, and so is what it forks"),
+            Unknown(
+                "calls after an exec", "a running process is counted until then, and so is what it forks"
+            ),
         ]
         if counting.why_not_raw:
             lacking.append(Unknown(RAW_CALLS, f"no tracepoints: {counting.why_not_raw}"))
@@ -422,7 +424,8 @@ def caller_lines(callers: Sequence[Caller]) -> list[str]:
     for one in shown:
         where = frame(one.caller) if one.caller else f"not found: {printable(one.unknown)}"
         lines.append(f"{100 * one.calls / max(total, 1):5.1f} %  {where}")
-        lines.append(f"         {named(one.function, one.clock)}{frames(' through', one.via[::-1])}")
+        call = named(one.function, one.clock) + (", a system call of its own," if one.raw else "")
+        lines.append(f"         {call}{frames(' through', one.via[::-1])}".rstrip(","))
         if one.beyond:
             lines.append(f"        {frames(' called by', one.beyond)}")
     if len(callers) > len(shown):

@@ -192,11 +192,10 @@ class Counting(ABC):
         ExtraMissing."""
         if self._sampling is None:
             return None
-        exact: Counter[Call] = Counter()
-        for (call, kind), number in counts.totals().items():
-            if kind is Kind.VDSO:
-                exact[call] += number
-        return self._sampling.stop(exact)
+        totals = counts.totals()
+        return self._sampling.stop(
+            {(call, kind is Kind.RAW): number for (call, kind), number in totals.items()}
+        )
 
 
 def _sampling(counts: _core.Counts) -> "Sampling":

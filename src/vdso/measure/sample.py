@@ -14,7 +14,8 @@ class Sample:
     `registers`: rip, rsp, rbp, rbx, r12, r13, r14, r15 as the caller has them once the function has returned,
     so that rip is the return address. `stack`: the memory from rsp upwards, as much as could be had. `frame`:
     the same from rbp upwards where that is another stack than rsp's: Go's runtime calls the vDSO on a stack
-    that holds nothing of its caller; empty where it was not looked at.
+    that holds nothing of its caller; empty where it was not looked at. `raw`: no call of the vDSO, but a
+    system call that the program made past it; only rip, behind its instruction, and rsp are known.
     """
 
     pid: int
@@ -25,3 +26,4 @@ class Sample:
     registers: Mapping[str, int]
     stack: bytes
     frame: bytes = b""
+    raw: bool = False

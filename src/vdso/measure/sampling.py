@@ -7,6 +7,7 @@ here.
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -66,7 +67,7 @@ class Sampling:
         # Those that others have been written over were of the same moment: what is there stands for them.
         stands_for = max(1.0, (self._seen - before) / max(len(found), 1))
         calls = 0.0
-        for pid, tid, program, slot, _, weight, registers, stack, frame in found:
+        for pid, tid, program, slot, _, weight, registers, stack, frame, raw in found:
             calls += weight * stands_for
             call = CALLS.get(slot)
             if call is None:
@@ -84,6 +85,7 @@ class Sampling:
                 dict(zip(REGISTERS, registers, strict=True)),
                 stack,
                 frame,
+                raw,
             )
             self._kept.setdefault(key, []).append(sample)
         if sum(map(len, self._kept.values())) > KEPT:
@@ -112,8 +114,9 @@ class Sampling:
             self._one_in = one_in
             self._counts.sample_one_in(one_in)
 
-    def stop(self, exact: Mapping[Call, int]) -> Sampled:
-        """Who called, each site with its share of the exact counts. Raises ExtraMissing without capstone."""
+    def stop(self, exact: Mapping[tuple[Call, bool], int]) -> Sampled:
+        """Who called, each site with its share of the exact counts: of each call, and whether it was made
+        past the vDSO. Raises ExtraMissing without capstone."""
         self._counts.sample_one_in(0)
         self._drain()
         left: dict[int, list[bytes]] = {}
@@ -140,20 +143,16 @@ class Sampling:
         )
 
     @staticmethod
-    def shares(found: list[Site], exact: Mapping[Call, int]) -> list[int]:
+    def shares(found: list[Site], exact: Mapping[tuple[Call, bool], int]) -> list[int]:
         """How many calls each site stands for: its share of those of its function and clock."""
-        weights: dict[tuple[str, int | None], int] = {}
+        weights: Counter[tuple[str, int | None, bool]] = Counter()
         for site in found:
-            key = (site.function, site.clock)
-            weights[key] = weights.get(key, 0) + site.weight
-        calls = {(call.function, call.clock_id): number for call, number in exact.items()}
+            weights[site.function, site.clock, site.raw] += site.weight
+        calls = {(call.function, call.clock_id, raw): number for (call, raw), number in exact.items()}
         return [
-            round(
-                calls.get((site.function, site.clock), site.weight)
-                * site.weight
-                / weights[site.function, site.clock]
-            )
+            round(calls.get(key, site.weight) * site.weight / weights[key])
             for site in found
+            for key in [(site.function, site.clock, site.raw)]
         ]
 
 

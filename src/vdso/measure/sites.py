@@ -38,7 +38,7 @@ C_LIBRARY = re.compile(
 # clocks.
 WRAPPERS = re.compile(
     r"_*(?:(?:GI|interceptor|wrap|real)_)?_*"
-    r"(?:clock_gettime|gettimeofday|time|clock|timespec_get|ftime|clock_getres|getcpu|sched_getcpu)"
+    r"(?:clock_gettime|gettimeofday|time|clock|timespec_get|ftime|clock_getres|getcpu|sched_getcpu|syscall)"
     r"(?:64|_2|_syscall|_vsyscall)?"
     # C++: libstdc++, libc++
     r"|std::(?:\w+::)*chrono::.*"
@@ -93,7 +93,7 @@ class Site:
     `caller`: the innermost frame outside of the C library and of the functions by which a language reads the
     clock; None where it was not reached, and `unknown` says why. `via`: what lies between, from the vDSO
     outwards. `beyond`: the caller's own callers, some of them, as in most of the samples. `pids`: of which
-    processes.
+    processes. `raw`: it makes the system call itself, past the vDSO.
     """
 
     function: str
@@ -105,6 +105,7 @@ class Site:
     weight: int
     pids: tuple[int, ...]
     unknown: str | None = None
+    raw: bool = False
 
 
 @dataclass(slots=True)
@@ -124,7 +125,7 @@ class Sites:
     """Counts samples by the place that they come from."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int | None, object, str | None], _Found] = {}
+        self._found: dict[tuple[str, int | None, bool, object, str | None], _Found] = {}
         self._through: dict[Point, bool] = {}
 
     def add(self, samples: Iterable[Sample], space: Space) -> None:
@@ -132,7 +133,7 @@ class Sites:
         for sample in samples:
             via, caller, beyond, unknown = self._place(sample, space)
             where = (_identity(caller) if caller is not None else None, tuple(map(_identity, via)))
-            key = (sample.function, sample.clock, where, unknown)
+            key = (sample.function, sample.clock, sample.raw, where, unknown)
             found = self._found.get(key)
             if found is None:
                 found = self._found[key] = _Found(caller, via, unknown)
@@ -144,7 +145,7 @@ class Sites:
     def found(self) -> list[Site]:
         """The sites so far, the busiest first."""
         result = []
-        for (function, clock, _, _), one in self._found.items():
+        for (function, clock, raw, _, _), one in self._found.items():
             beyond = max(one.beyond.items(), key=lambda item: item[1])[0]
             result.append(
                 Site(
@@ -157,6 +158,7 @@ class Sites:
                     one.weight,
                     tuple(sorted(one.pids)),
                     one.unknown,
+                    raw,
                 )
             )
         result.sort(key=lambda site: -site.weight)

@@ -71,7 +71,7 @@ class Caller:
 
     `caller` is the innermost frame outside of the C library and of the functions by which a language reads
     the clock, None where it was not found, and `unknown` says why; `via` what lies between, from the vDSO
-    outwards; `beyond` the caller's own callers.
+    outwards; `beyond` the caller's own callers. `raw`: it makes the system call itself, past the vDSO.
     """
 
     function: str
@@ -82,6 +82,7 @@ class Caller:
     via: "tuple[Frame, ...]"
     beyond: "tuple[Frame, ...]"
     unknown: str
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def stat(
                 "their programs had ended before it could be seen what they had mapped",
             )
         )
-    if sampled is not None and any(row.route == RAW for row in rows):
+    if sampled is not None and counts.raw:
         lacking.append(
             Unknown(
                 "who makes system calls past the vDSO", "they are counted, and no samples are taken of them"
@@ -300,6 +301,7 @@ def _callers(sampled: "Sampled") -> tuple[Caller, ...]:
             site.via,
             site.beyond,
             site.unknown or "",
+            site.raw,
         )
         for site, calls in sampled.sites
     ]

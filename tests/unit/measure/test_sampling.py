@@ -1,5 +1,6 @@
 """Samples as they are taken out of the counts: how many, of whom, and what they come to stand for."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -35,7 +36,7 @@ class Fed:
 
     def feed(self, number: int, pid: int = 1 << 30, weight: int = ONE_IN) -> None:
         """Samples of a process that has gone."""
-        self.given += [(pid, pid, 1, 1, 1, weight, (0,) * 8, b"", b"")] * number
+        self.given += [(pid, pid, 1, 1, 1, weight, (0,) * 8, b"", b"", False)] * number
         self.last += number
 
 
@@ -114,4 +115,7 @@ def site(clock: int, weight: int) -> Site:
 
 def test_shares_are_of_the_exact_counts(taking: Sampling) -> None:
     sites = [site(1, 300), site(1, 100), site(0, 64)]
-    assert taking.shares(sites, {MONOTONIC: 40, REALTIME: 3}) == [30, 10, 3]
+    assert taking.shares(sites, {(MONOTONIC, False): 40, (REALTIME, False): 3}) == [30, 10, 3]
+    own = replace(site(1, 5), raw=True)
+    shares = taking.shares([*sites, own], {(MONOTONIC, False): 40, (MONOTONIC, True): 7})
+    assert shares == [30, 10, 64, 7]

@@ -105,13 +105,15 @@ def callers(found: Stat) -> list[str]:
 def caller(one: Caller, total: int) -> list[str]:
     who = frames([one.caller]) if one.caller else f"not found: {one.unknown}"
     what = f"{one.function} {one.clock}".strip()
+    if one.raw:
+        what += ", a system call of its own"
     if one.via:
         what += f" through {frames(one.via[::-1])}"
     if one.beyond:
         what += f", called by {frames(one.beyond)}"
     return [
         Html(f"{page.plain(who)}<br><span>{page.plain(what)}</span>"),
-        page.bar([(one.calls, "vdso")], total),
+        page.bar([(one.calls, COLOURS[RAW if one.raw else VDSO])], total),
         f"{100 * one.calls / total:.1f} %",
         f"{one.calls:,}",
     ]
