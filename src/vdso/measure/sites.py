@@ -47,6 +47,7 @@ WRAPPERS = re.compile(
     # Go
     r"|runtime\.(?:nanotime1?|walltime1?|time_now|unixnano|vdso\w+)(?:\.abi\w+)?"
     r"|time\.(?:now|Now|Since|Until|runtimeNano|runtimeNow)(?:\.abi\w+)?"
+    r"|(?:(?:runtime/internal/|internal/runtime/)?syscall)\.(?:Raw|raw)?Syscall\w*(?:\.abi\w+)?"
     # CPython
     r"|_?Py_?Time_\w+|py_get_\w*clock\w*|py_get_\w*time\w*|pymonotonic|pygettimeofday"
     # The JVM, V8, libuv
