@@ -54,7 +54,7 @@ class Browser:
             stderr=subprocess.DEVNULL,
             pass_fds=theirs,
             start_new_session=True,
-            env={**os.environ, "HOME": self._directory},
+            env={**os.environ, "HOME": self._directory, "TMPDIR": self._directory},
         )
         for fd in (down[0], up[1], *theirs):
             os.close(fd)
