@@ -93,7 +93,7 @@ def callers(found: Stat) -> list[str]:
     caption = f"By {samples}: each place stands for its share of the calls that were counted."
     lines = page.table(caption, CALLERS, [("", (caller(one, total) for one in shown))], stack=True)
     own = sum(row.calls for row in found.rows if row.route == RAW)
-    if own:
+    if own and not any(one.raw for one in found.callers):
         lines.append(page.paragraph(f"{OWN}: {own:,} calls.", "muted"))
     if len(shown) < len(found.callers):
         rest = total - sum(one.calls for one in shown)
