@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import SOURCES, TIMEOUT_S, Start, read_until, without_time
+from harness import SOURCES, TIMEOUT_S, Start, read_until, until, without_time
 
 PATIENCE = ["--timeout", "20"]  # a shared machine may keep a thread from stopping
 
@@ -56,14 +56,6 @@ class Shell:
     def itself(self) -> int:
         """The same of its own clock."""
         return self.apart("printf '%(%s)T\\n' -1")
-
-
-def until(condition: Callable[[], object], what: str, limit_s: float = TIMEOUT_S) -> None:
-    """Waits for what /proc shows and no descriptor tells."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def followers(pid: int) -> set[int]:

@@ -188,11 +188,13 @@ def follower_of(name: str) -> int | None:
     return next((pid for pid, comm in holders(name).items() if comm == "vdso-follower"), None)
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
+def until(condition: Callable[[], object], what: str = "", limit_s: float = TIMEOUT_S) -> Any:
+    """Waits for what /proc shows and no descriptor tells: the condition's answer, once that is one."""
+    deadline = time.monotonic() + limit_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, what
         time.sleep(0.002)
+    return answer
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

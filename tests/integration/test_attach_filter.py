@@ -22,9 +22,8 @@ from following import (
     settled,
     status,
     tell,
-    until,
 )
-from harness import OFFSET, OFFSET_S, TIMEOUT_S, Programs, Start, Way, finish, without_time
+from harness import OFFSET, OFFSET_S, TIMEOUT_S, Programs, Start, Way, finish, until, without_time
 
 from vdso import _core
 from vdso.clocks.session import sessions

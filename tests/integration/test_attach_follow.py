@@ -25,9 +25,8 @@ from following import (
     settled,
     status,
     tell,
-    until,
 )
-from harness import OFFSET, OFFSET_S, TIMEOUT_S, Programs, Start, Way, finish, want, without_time
+from harness import OFFSET, OFFSET_S, TIMEOUT_S, Programs, Start, Way, finish, until, want, without_time
 
 NS = 10**9
 ETIMEDOUT = 110

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness import Way
+from harness import Way, until
 
 VDSO = os.path.join(os.path.dirname(sys.executable), "vdso")
 DAYS, FURTHER_DAYS = 1000, 3000
@@ -27,15 +27,6 @@ def year_after(days: int) -> str:
 
 
 MOVED, FURTHER, HOST = year_after(DAYS), year_after(FURTHER_DAYS), year_after(0)
-
-
-def until(condition: Callable[[], object], what: str) -> object:
-    """Waits for what /proc shows and no descriptor tells."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.002)
-    return answer
 
 
 def clock_inode(pid: int) -> int:

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TIMEOUT_S, Programs, Start, Terminal, Way, finish, lacking, read_until, want
+from harness import TIMEOUT_S, Programs, Start, Terminal, Way, finish, lacking, read_until, until, want
 
 from vdso import _core
 from vdso.kernel import maps as kernel_maps
@@ -285,7 +285,7 @@ def test_nothing_is_left(here: Stats, programs: Programs, tmp_path: Path) -> Non
     assert there() <= before
     assert list(tmp_path.iterdir()) == []
     # The follower sees the last program's end by its own: it is there a moment longer.
-    wait_until(lambda: not processes())
+    until(lambda: not processes())
 
 
 # ---- output ----
@@ -383,7 +383,7 @@ def test_what_outlives_the_command(here: Stats, outliving: Outliving, privileged
     assert f"(pid {outliving.executing})" in said
     assert not counts_calls(pid)
     before = outliving.tally()
-    wait_until(lambda: outliving.tally() > before)
+    until(lambda: outliving.tally() > before)
     smaps = Path(f"/proc/{pid}/smaps").read_text()
     assert re.findall(r"memfd:vdso-counts.*\n(?:.+\n)*?Rss: +(\d+) kB", smaps) == ["0"]
     for words, status in ((["detach", str(pid)], 122), (["attach", str(pid), "--offset", "+1d"], 123)):
@@ -399,7 +399,7 @@ def test_what_outlives_the_command(here: Stats, outliving: Outliving, privileged
     # What it executes from now on is as it would have been.
     (outliving.directory / "go").write_text("\n")
     executed = outliving.executing
-    wait_until(lambda: Path(f"/proc/{executed}/comm").read_text() == "sleep\n")
+    until(lambda: Path(f"/proc/{executed}/comm").read_text() == "sleep\n")
     assert not any("vdso-count" in mapping.name for mapping in kernel_maps.read(executed))
 
 
@@ -585,7 +585,7 @@ class Watching:
     def __init__(self, stats: Stats, start: Start, pid: int, *options: str) -> None:
         self.process = start([*stats.words, "-p", str(pid), "--json", *options])
         self.pid = pid
-        wait_until(lambda: counts(pid))
+        until(lambda: counts(pid))
 
     def end(self) -> Found:
         self.process.send_signal(signal.SIGINT)
@@ -593,13 +593,6 @@ class Watching:
         assert (self.process.returncode, err) == (0, "")
         found: Found = json.loads(out)
         return found
-
-
-def wait_until(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def counts(pid: int) -> bool:
@@ -720,7 +713,7 @@ def test_who_cannot_be_counted(here: Stats, one: Driven, start: Start, privilege
     assert status(one.pid) == 123, "it is on a session"
     assert finish([privileged.vdso, "detach", str(one.pid)]).returncode == 0
     swapped = start([privileged.vdso, "run", "--", "cat"])
-    wait_until(lambda: counts(swapped.pid))
+    until(lambda: counts(swapped.pid))
     assert status(swapped.pid) == 123
     assert status(0x7FFFFFF0) == 118
 
@@ -756,7 +749,7 @@ def test_nobody_reads(here: Stats, one: Driven, start: Start) -> None:
     reader, writer = os.pipe()
     stat = start([*here.words, "-p", str(one.pid)], stdout=writer)
     os.close(writer)
-    wait_until(lambda: counts(one.pid))
+    until(lambda: counts(one.pid))
     os.close(reader)
     assert stat.wait(TIMEOUT_S) == 141
     assert not counts(one.pid)
