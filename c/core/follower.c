@@ -365,13 +365,6 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 	watch(f);
 
 	for (;;) {
-		struct pollfd wait[4] = {
-			{.fd = f->listener, .events = POLLIN},
-			{.fd = f->front ? f->control : -1, .events = 0},
-			{.fd = f->ended, .events = POLLIN},
-			{.fd = f->watch.changed, .events = POLLIN},
-		};
-
 		reap(f);
 		if (f->listener < 0 && !vdso_task_any_held(f->shared) && f->shared->child == 0 && f->ended < 0)
 			return 0;
@@ -395,6 +388,15 @@ int vdso_follower_run(struct vdso_follower *f, bool again)
 		if (vdso_sleep_patience_ns(f) == 0)
 			vdso_sleep_look(f);
 		patience = patience_of(f);
+
+		/* Only now: what is above closes and opens them, the watch's with each guard. */
+		struct pollfd wait[4] = {
+			{.fd = f->listener, .events = POLLIN},
+			{.fd = f->front ? f->control : -1, .events = 0},
+			{.fd = f->ended, .events = POLLIN},
+			{.fd = f->watch.changed, .events = POLLIN},
+		};
+
 		if (ppoll(wait, 4, &patience, &open) <= 0)
 			continue;
 		if (wait[3].revents != 0 && vdso_watch_take(&f->watch)) {

@@ -188,6 +188,20 @@ def follower_of(name: str) -> int | None:
     return next((pid for pid, comm in holders(name).items() if comm == "vdso-follower"), None)
 
 
+def guard_of(name: str) -> int | None:
+    return next((pid for pid, comm in holders(name).items() if comm == "vdso-guard"), None)
+
+
+def kill_guard(name: str) -> int:
+    """Waits until the session's follower has taken the guard's place, and another one its own: which one."""
+    guard = until(lambda: guard_of(name), "no guard")
+    follower = follower_of(name)
+    assert follower is not None
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: guard_of(name) == follower, "no new guard")
+    return int(until(lambda: follower_of(name), "no new follower"))
+
+
 def until(condition: Callable[[], object], what: str = "", limit_s: float = TIMEOUT_S) -> Any:
     """Waits for what /proc shows and no descriptor tells: the condition's answer, once that is one."""
     deadline = time.monotonic() + limit_s

@@ -9,11 +9,24 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import SOURCES, TIMEOUT_S, Programs, Start, Way, finish, follower_of, lacking, read_until
+from harness import (
+    SOURCES,
+    TIMEOUT_S,
+    Programs,
+    Start,
+    Way,
+    finish,
+    follower_of,
+    kill_guard,
+    lacking,
+    read_until,
+    until,
+)
 
 from vdso.clocks.session import Adjustment, adjust, find_open
 
 KINDS = ["descriptor", "process"]
+PPOLL = "271 "  # in /proc/PID/syscall
 
 
 @pytest.fixture
@@ -303,6 +316,20 @@ def test_followers_that_are_killed_over_it(privileged: Way, start: Start, progra
             assert time.monotonic() < deadline
             time.sleep(0.005)
     lent.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guards_that_are_killed(privileged: Way, start: Start, program: Path, kind: str) -> None:
+    """The follower takes its guard's place, and who follows from then on is told of changes too."""
+    # Of no rate: who looks whether anything sleeps under one is awake now and then.
+    timer = Timer(privileged, start, program, kind, options=("--offset", "+1d"))
+    timer.set(500, 1000)
+    for _ in range(4):  # descriptors may come to have the numbers that they had, but not each time
+        calls = Path(f"/proc/{kill_guard(timer.name)}/syscall")
+        # What it does at its beginning is over: from now on only the clock wakes it.
+        until(lambda calls=calls: calls.read_text(encoding="ascii").startswith(PPOLL), "it does not sleep")
+        timer.adjust("--shift", "+1000s")
+        assert timer.count(1) == 1
 
 
 def test_a_leader_that_has_ended(privileged: Way, start: Start, program: Path) -> None:
