@@ -56,9 +56,11 @@ static void watch_guard(pid_t guard)
 		raise(SIGUSR1);
 }
 
-static void follow(struct vdso_follower *f, pid_t guard, bool again)
+/* In the guard's child, whose own end of the way to the guard is f->guard. */
+static void follow(struct vdso_follower *f, pid_t guard, int kept_socket, bool again)
 {
 	prctl(PR_SET_NAME, "vdso-follower");
+	close(kept_socket);
 	if (!f->front) /* there it has no successor to make, and the command would inherit the mask */
 		watch_guard(guard);
 	if (!again && f->front && vdso_command_start(f) != 0)
@@ -109,6 +111,7 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 		if (f->front) {
 			/* Under Yama only an ancestor may trace, and by its death its children have become ours. */
 			prctl(PR_SET_NAME, "vdso-follower");
+			close(kept_socket);
 			return vdso_follower_run(f, true);
 		}
 
@@ -116,9 +119,11 @@ static int stand_by(struct vdso_follower *f, pid_t child, int kept_socket)
 
 		child = fork();
 		if (child == 0)
-			follow(f, guard, true);
-		if (child < 0)
-			return vdso_follower_run(f, true); /* no process to be had: rather a follower without a guard */
+			follow(f, guard, kept_socket, true);
+		if (child < 0) { /* no process to be had: rather a follower without a guard */
+			close(kept_socket);
+			return vdso_follower_run(f, true);
+		}
 	}
 }
 
@@ -134,7 +139,7 @@ int vdso_guard_run(struct vdso_follower *f)
 	if (child < 0)
 		return 1;
 	if (child == 0)
-		follow(f, guard, false);
+		follow(f, guard, sockets[0], false);
 	if (f->front) { /* else the guard would wait for its own end of the listener's way */
 		close(f->guard);
 		f->guard = -1;
@@ -159,6 +164,7 @@ void vdso_guard_replace(struct vdso_follower *f)
 	f->guard = sockets[1];
 	if (child == 0) {
 		prctl(PR_SET_NAME, "vdso-follower");
+		close(sockets[0]);
 		watch_guard(guard);
 		return;
 	}
@@ -167,7 +173,10 @@ void vdso_guard_replace(struct vdso_follower *f)
 
 int vdso_guard_keep(int guard, int fd, uint32_t number)
 {
-	return guard < 0 ? 0 : vdso_descriptor_send(guard, fd, number);
+	int error = guard < 0 ? 0 : vdso_descriptor_send(guard, fd, number);
+
+	/* It has died. Whoever comes in its place is forked from the follower, and has what that has. */
+	return error == -EPIPE || error == -ECONNRESET ? 0 : error;
 }
 
 void vdso_guard_forget(int guard, uint32_t session)

@@ -270,6 +270,39 @@ def test_killed_by_turns(tree: tuple[Tree, Callable[[str], str]]) -> None:
         assert ask("date +%Y") == MOVED
 
 
+def test_those_that_come_after_have_no_more_open(tree: tuple[Tree, Callable[[str], str]]) -> None:
+    run, ask = tree
+
+    def replaced() -> list[int]:
+        for name in ("vdso-guard", "vdso-follower"):
+            killed = run.wait_for(name)
+            run.kill(killed)
+            pids = [run.wait_for(other, killed) for other in HELPERS]
+        assert ask("date +%Y") == MOVED
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+
+    first = replaced()
+    for _ in range(4):
+        last = replaced()
+    assert last[0] <= first[0] + 1, "the follower"
+    assert last[1] <= first[1] + 1, "the guard"
+
+
+def test_a_session_that_comes_while_there_is_no_guard(
+    under_yama: Way, tree: tuple[Tree, Callable[[str], str]]
+) -> None:
+    """In front nobody takes the guard's place; elsewhere it may come just then."""
+    inner = f"{VDSO} run --offset +{FURTHER_DAYS}d -- date +%Y"
+    with shell(*under_yama.words("sh", offset=f"+{DAYS}d")) as (process, ask):
+        assert ask("date +%Y") == MOVED
+        in_front = Tree(process, int(ask("echo $$")))
+        for run, ask_there in ((in_front, ask), tree):
+            run.kill(run.wait_for("vdso-guard"))
+            for _ in range(2):
+                assert ask_there(inner) == FURTHER
+                assert ask_there("date +%Y") == MOVED
+
+
 def test_nothing_is_left_behind(tree: tuple[Tree, Callable[[str], str]]) -> None:
     run, ask = tree
     run.wait_for("vdso-follower")
