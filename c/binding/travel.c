@@ -209,6 +209,11 @@ static PyObject *travelpage_get_forked(PyObject *object, void *Py_UNUSED(closure
 	return PyBool_FromLong(vdso_travel_forked(&((struct travelpage *)object)->travel));
 }
 
+static PyObject *travelpage_get_replaced(PyObject *object, void *Py_UNUSED(closure))
+{
+	return PyBool_FromLong(vdso_travel_replaced(&((struct travelpage *)object)->travel));
+}
+
 static PyObject *travelpage_get_away(PyObject *object, void *Py_UNUSED(closure))
 {
 	return PyBool_FromLong(((struct travelpage *)object)->travel.away);
@@ -257,6 +262,7 @@ static PyGetSetDef travelpage_getset[] = {
 	{"reader_fd", travelpage_get_reader_fd, NULL, "A read-only descriptor of the page; -1 once it is placed.", NULL},
 	{"wake", travelpage_get_wake, travelpage_set_wake, "Whether somebody outside of the process waits for its changes.", NULL},
 	{"forked", travelpage_get_forked, NULL, "Whether this is a forked child, and the page its parent's.", NULL},
+	{"replaced", travelpage_get_replaced, NULL, "Whether the process has been attached again since: its place is another's.", NULL},
 	{"away", travelpage_get_away, NULL, "Whether it has been given back.", NULL},
 	{"borrowed", travelpage_get_borrowed, NULL, "Whether it stands for a session's page.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

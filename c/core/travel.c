@@ -91,9 +91,15 @@ bool vdso_travel_forked(const struct vdso_travel *t)
 	return !vdso_page_writable(&t->page);
 }
 
+bool vdso_travel_replaced(const struct vdso_travel *t)
+{
+	return t->region != 0 && process_of(t->region)->traveller != t->mark;
+}
+
 bool vdso_travel_stands(const struct vdso_travel *t)
 {
-	return t->region != 0 && !t->away && !vdso_travel_forked(t) && (t->site == NULL || leads_to(t->site, t->region));
+	return t->region != 0 && !t->away && !vdso_travel_forked(t) && !vdso_travel_replaced(t) &&
+	       (t->site == NULL || leads_to(t->site, t->region));
 }
 
 /* ---- the page ---- */
@@ -117,6 +123,7 @@ int vdso_travel_create(struct vdso_travel *ret)
 	if (getrandom(&first, sizeof(first), GRND_NONBLOCK) != sizeof(first))
 		first = (uint64_t)(uintptr_t)&first;
 	atomic_store_explicit(&t.page.header->head, first >> 2, memory_order_relaxed);
+	t.mark = first | 1;
 	vdso_record_identity(&record);
 	err = vdso_clock_publish(&t.page, &record, false);
 	t.reader_fd = err != 0 ? err : vdso_page_reopen_readonly(fd);
@@ -148,9 +155,22 @@ void vdso_travel_destroy(struct vdso_travel *t)
 	t->lent = NULL;
 }
 
+/* A word of the process page, which is ours alone and otherwise read-only. Where that may not be changed it stays as it is. */
+static void write_down(uint64_t region, size_t word, uint64_t value)
+{
+	uint8_t *page = (uint8_t *)(uintptr_t)(region + VDSO_CLOCK_BYTES);
+
+	if (mprotect(page, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+		return;
+	memcpy(page + word, &value, sizeof(value));
+	mprotect(page, VDSO_PAGE_BYTES, PROT_READ);
+}
+
 static void settle(struct vdso_travel *t, uint64_t region, const uint8_t *site)
 {
 	close_files(t);
+	write_down(region, offsetof(struct vdso_process, traveller), t->mark);
+	t->mark = process_of(region)->traveller;
 	t->region = region;
 	t->site = site;
 	t->kernel_gettime = (int (*)(int, struct timespec *))(uintptr_t)process_of(region)->function[VDSO_FN_CLOCK_GETTIME];
@@ -238,13 +258,9 @@ static void *again(const void *from, uint64_t to)
  * it does not know. Without the right to write there, what sets the clock is refused. */
 static void say_whose(const struct vdso_space *space, uint64_t region)
 {
-	struct vdso_process *process = (struct vdso_process *)(uintptr_t)(region + VDSO_CLOCK_BYTES);
-
 	for (uint32_t i = 0; i < space->regions; i++)
-		if (space->region[i].at == region && mprotect(process, VDSO_PAGE_BYTES, PROT_READ | PROT_WRITE) == 0) {
-			process->clock = space->region[i].inode;
-			mprotect(process, VDSO_PAGE_BYTES, PROT_READ);
-		}
+		if (space->region[i].at == region)
+			write_down(region, offsetof(struct vdso_process, clock), space->region[i].inode);
 }
 
 int vdso_travel_borrow(struct vdso_travel *t, uint64_t region)
@@ -281,7 +297,7 @@ int vdso_travel_borrow(struct vdso_travel *t, uint64_t region)
 
 int vdso_travel_give_back(struct vdso_travel *t)
 {
-	if (again(t->lent, t->region) == MAP_FAILED)
+	if (!vdso_travel_replaced(t) && again(t->lent, t->region) == MAP_FAILED)
 		return -errno;
 	t->away = true;
 	return 0;
@@ -291,7 +307,7 @@ int vdso_travel_give_back(struct vdso_travel *t)
 int vdso_travel_borrow_again(struct vdso_travel *t)
 {
 	struct vdso_clock_record record;
-	int err = say_the_same(t, t->lent, &record);
+	int err = vdso_travel_replaced(t) ? -ESTALE : say_the_same(t, t->lent, &record);
 	void *at;
 
 	if (err != 0)

@@ -19,6 +19,7 @@ struct vdso_travel {
 	uint64_t region;       /* 0: not placed yet */
 	const uint8_t *site;   /* the jump that leads there; NULL: the image stands in the kernel's place */
 	int (*kernel_gettime)(int id, struct timespec *ts);
+	uint64_t mark; /* what the process page calls it (process.h) while nobody has put another page in its place */
 	void *lent; /* a second mapping of the session's page that ours stands for; NULL: it stands for none */
 	bool wake;  /* somebody outside of the process waits for its changes */
 	bool away;  /* the session's page is back in its place, and ours is to come again */
@@ -43,15 +44,20 @@ int vdso_travel_succeed(struct vdso_travel *t, struct vdso_travel *before);
 int vdso_travel_borrow(struct vdso_travel *t, uint64_t region);
 
 /*
- * Puts the session's page back, and ours again. Readers of other threads find out by the head that the page under them is another.
- * One that is interrupted twice in one read, over both exchanges and between the same two loads, would not: the page is the
- * first again. Nothing but a journey that lasts microseconds makes that possible.
+ * Puts the session's page back, unless the place is another's by now, and ours again. -ESTALE: it is another's.
+ *
+ * Readers of other threads find out by the head that the page under them is another. One that is interrupted twice in one read,
+ * over both exchanges and between the same two loads, would not: the page is the first again. Nothing but a journey that lasts
+ * microseconds makes that possible.
  */
 int vdso_travel_give_back(struct vdso_travel *t);
 int vdso_travel_borrow_again(struct vdso_travel *t);
 
-/* Whether the process still reads its clock where we write it: it may have been detached, or forked. */
+/* Whether the process still reads its clock where we write it: it may have been detached, attached elsewhere, or forked. */
 bool vdso_travel_stands(const struct vdso_travel *t);
+
+/* Whether the process has been attached since to another page, or to the session's anew: what stands there is not ours to touch. */
+bool vdso_travel_replaced(const struct vdso_travel *t);
 
 /* Whether the page is the parent's: what it forked is to have one of its own. */
 bool vdso_travel_forked(const struct vdso_travel *t);

@@ -86,6 +86,8 @@ struct vdso_process {
 	/* Of an attached process; 0 in others. */
 	uint32_t filters; /* how many seccomp filters it had when all of them were known to let the injected code's calls through */
 	uint32_t filter;  /* what that of ours notifies, as far as it is known: VDSO_FILTER_* (filter.h) */
+	/* Of a process that has travelled: which of its pages it has put here last. 0 again when it is attached to another one. */
+	uint64_t traveller;
 };
 
 /* What the annex begins with: offsets from the image's first byte in its file. Where the landing is says e_entry. */

@@ -543,10 +543,10 @@ class TravelPage:
     def give_back(self) -> None:
         """Puts the session's page back in its place."""
     def borrow_again(self) -> None:
-        """After give_back(): stands for it again."""
+        """After give_back(): stands for it again. OSError: ESTALE (its place is another's)."""
     def stands(self) -> bool:
-        """Whether this process reads its clock from this page, and writes it: it may have been detached, or
-        forked."""
+        """Whether this process reads its clock from this page, and writes it: it may have been detached,
+        attached elsewhere, or forked."""
     def host_ns(self) -> int:
         """The host's REALTIME."""
     def publish(self, in_ns: int, at_ns: int, rate: int, /) -> None:
@@ -559,6 +559,8 @@ class TravelPage:
     def reader_fd(self) -> int: ...
     @property
     def forked(self) -> bool: ...  # this is a forked child, and the page its parent's
+    @property
+    def replaced(self) -> bool: ...  # the process has been attached again since: its place is another's
     @property
     def borrowed(self) -> bool: ...  # it stands for a session's page
     @property

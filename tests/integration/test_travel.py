@@ -1,6 +1,7 @@
 """vdso.travel(): everything in the process that reads a clock, and threads, children and waits."""
 
 import asyncio
+import calendar
 import contextlib
 import ctypes
 import datetime as dt
@@ -27,6 +28,7 @@ from apart import apart, in_child, succeeded
 from harness import TIMEOUT_S, finish, lacking, want, without_time
 
 import vdso
+from vdso import _core
 from vdso.clocks.destination import FIRST_NS
 from vdso.errors import JourneyEnded, SwapError, UsageError, VdsoError
 from vdso.swap import attach as attaching
@@ -890,6 +892,108 @@ def test_detached_from_outside() -> None:
         clock.shift(1)
         assert time.time() == 6
     assert at_home()
+
+
+# ---- attached elsewhere: from outside, while it travels or after it has ----
+
+
+def page_of(year: int) -> Any:
+    """A clock page of that year, as a session's."""
+    return attaching.clock_page(calendar.timegm((year, 6, 1, 0, 0, 0)) * SECOND - time.time_ns())
+
+
+def attach_to(page: Any) -> None:
+    attaching.attach(os.getpid(), page.reader_fd)
+
+
+def year() -> int:
+    return time.gmtime().tm_year
+
+
+def reads(page: Any) -> bool:
+    """Whether this process's clock is that page itself, and none that says the same."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    region = _core.travel_region()
+    there = next(line for line in lines if int(line[0].split("-")[0], 16) == region)
+    return int(there[4]) == os.fstat(page.reader_fd).st_ino
+
+
+@apart
+def test_attached_elsewhere_after_a_journey() -> None:
+    """The next one stands for the page that is there by then, and puts that one back."""
+    this, first, second = year(), page_of(2030), page_of(2040)
+    attach_to(first)
+    with vdso.travel("2070-06-01"):
+        assert year() == 2070
+    attaching.detach(os.getpid())
+    attach_to(second)
+    for _ in range(2):
+        with vdso.travel("2070-06-01"), vdso.travel("2080-06-01"):
+            assert year() == 2080
+        assert (year(), reads(second)) == (2040, True)
+    attaching.detach(os.getpid())
+    assert year() == this
+
+
+@apart
+def attached_in_the_middle(first: Any, second: Any, there: int) -> None:
+    attach_to(first)
+    with vdso.travel("2070-06-01") as clock:
+        with vdso.travel("2080-06-01"):
+            attaching.detach(os.getpid())
+            attach_to(second)
+            assert (year(), reads(second)) == (there, True)
+            assert succeeded(in_child(lambda: goes_from(second, there)))
+        assert (year(), reads(second)) == (there, True)
+        with vdso.travel("2090-06-01"):
+            assert year() == 2090
+        assert year() == 2070
+        clock.at("2060-06-01")
+        assert year() == 2060
+    goes_from(second, there)
+    with vdso.travel("2070-06-01"):
+        attaching.detach(os.getpid())
+        attach_to(second)
+    goes_from(second, there)
+
+
+def goes_from(page: Any, there: int) -> None:
+    """Also a child that was forked then is on that page, travels, and is on it again."""
+    for _ in range(2):
+        assert (year(), reads(page)) == (there, True)
+        journey = vdso.travel("2090-06-01")
+        journey.start()
+        assert year() == 2090
+        for clock in reversed(travelling.journeys()):
+            travelling.end(clock)
+    assert (year(), reads(page)) == (there, True)
+
+
+def test_attached_elsewhere_in_the_middle() -> None:
+    """Whoever has done that has the clock, until the next journey begins."""
+    attached_in_the_middle(page_of(2030), page_of(2040), 2040)
+
+
+def test_attached_anew_to_the_same_in_the_middle() -> None:
+    page = page_of(2030)
+    attached_in_the_middle(page, page, 2030)
+
+
+@apart
+def test_attached_after_it_has_travelled_by_itself() -> None:
+    this, page = year(), page_of(2040)
+    with vdso.travel("2070-06-01"):
+        pass
+    attaching.detach(os.getpid())
+    attach_to(page)
+    assert succeeded(in_child(lambda: goes_from(page, 2040)))
+    with vdso.travel("2080-06-01") as clock:
+        assert year() == 2080
+        clock.shift("3660d")
+        assert year() == 2090
+    goes_from(page, 2040)
+    attaching.detach(os.getpid())
+    assert year() == this
 
 
 # ---- what it costs who does not use it ----

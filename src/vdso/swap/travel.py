@@ -106,9 +106,9 @@ class Clock:
                 self._line = (host, _read(self._line, host), rate)
 
     def _page(self) -> _core.TravelPage:
-        if _page is None or self not in _journeys:
+        if self not in _journeys:
             raise JourneyEnded("this journey is over")
-        return _adopt(_page) if _page.forked else _page
+        return _place() if _page is None or _page.forked else _page
 
     def _show(self, page: _core.TravelPage, line: Line) -> None:
         self._line = line  # before it is published, for the same reason as in start()
@@ -242,7 +242,7 @@ def journeys() -> list[Clock]:
 def _settle() -> None:
     """Under the lock: what is the newest now is in force, or else the host's clock or the session's."""
     page = _page
-    if page is None:
+    if page is None or page.replaced:  # whoever has attached the process elsewhere has the clock
         return
     if page.forked:
         page = _adopt(page)
@@ -260,9 +260,12 @@ def _read(line: Line, host_ns: int) -> int:
 
 
 def _place() -> _core.TravelPage:
-    """Under the lock. What this process is on goes on, should it have been detached in the middle of it."""
+    """Under the lock. What this process is on goes on, should it have been detached in the middle of it,
+    or attached elsewhere."""
     global _page, _forks
     page = _page
+    if page is not None and page.replaced:
+        page = None
     if page is not None and page.forked:
         page = None if page.away else _adopt(page)
     if page is not None and page.away:
@@ -305,7 +308,7 @@ def _in_child() -> None:
     global _page, _followed
     _followed = False  # but for what it execs, which is on the parent's
     try:
-        if _page is not None and _page.away:
+        if _page is not None and (_page.away or _page.replaced):
             _page = None
         if _page is not None:
             _adopt(_page)
