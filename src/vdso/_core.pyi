@@ -565,7 +565,7 @@ class TravelPage:
     def borrowed(self) -> bool: ...  # it stands for a session's page
     @property
     def away(self) -> bool: ...  # which is back in its place
-    wake: bool  # somebody outside of the process waits for its changes
+    wake: bool  # what the process execs is on it too, and waits for its changes
 
 class Journey:
     """Ends by its stop(), which may be called again for what it has not come to."""

@@ -540,6 +540,32 @@ def test_a_child_that_c_has_forked_travels_too() -> None:
 
 
 @apart
+def test_a_child_that_c_has_forked_takes_its_own_along() -> None:
+    fork = ctypes.PyDLL(None).fork
+    with vdso.travel("2030-06-01", children=True):
+        pid: int = fork()
+        if pid == 0:
+            years = []
+            with contextlib.suppress(BaseException):
+                years.append(year_of_another())
+                with vdso.travel("2040-06-01", children=True):
+                    years.append(year_of_another())
+                years.append(year_of_another())
+            os._exit(0 if years == [2030, 2040, 2030] else 1)
+        assert succeeded(pid)
+        assert year_of_another() == 2030
+
+
+@apart
+def test_what_is_execd_travels_too_after_a_detachment() -> None:
+    with vdso.travel("2030-06-01", children=True):
+        attaching.detach(os.getpid())
+        with vdso.travel("2040-06-01", children=True):
+            assert year_of_another() == 2040
+        assert year_of_another() == 2030
+
+
+@apart
 def test_what_is_execd_is_on_the_hosts_clock() -> None:
     words = [sys.executable, "-c", "import time; print(time.time())"]
     with vdso.travel("2030-01-01"):

@@ -34,7 +34,6 @@ _page: _core.TravelPage | None = None
 _zones = False  # some journey has a zone; then _host_zone is what TZ was
 _host_zone: str | None = None
 _forks = False  # the at-fork handlers are there
-_followed = False  # what this process execs is on its page too
 
 
 class Clock:
@@ -138,7 +137,7 @@ class Travel(_core.Journey):
                 page = _page
                 if page is None or not page.stands():
                     page = _place()
-                if self._children and not _followed:
+                if self._children and not page.wake:
                     page = _follow(page)
                 at_ns = self._at_ns
                 if at_ns is None:
@@ -287,8 +286,9 @@ def _place() -> _core.TravelPage:
 
 
 def _follow(page: _core.TravelPage) -> _core.TravelPage:
-    """By a page whose descriptor is still to be had, and can be given to the follower."""
-    global _page, _followed
+    """By a page whose descriptor is still to be had, and can be given to the follower. That it wakes, and no
+    other page does, says that what this process execs is on it too."""
+    global _page
     own.check_followable(page)
     with own.streams_taken():
         another = _core.TravelPage()
@@ -299,14 +299,16 @@ def _follow(page: _core.TravelPage) -> _core.TravelPage:
             own.follow(clock_fd)
         finally:
             os.close(clock_fd)
-    another.wake = _followed = True
+    another.wake = True
     return another
 
 
 def _in_child() -> None:
-    """The clock of a forked child is its own: nothing that it does moves the parent's or a sibling's."""
-    global _page, _followed
-    _followed = False  # but for what it execs, which is on the parent's
+    """The clock of a forked child is its own: nothing that it does moves the parent's or a sibling's.
+
+    But for what it execs: that is on the parent's, until it travels with children of its own.
+    """
+    global _page
     try:
         if _page is not None and (_page.away or _page.replaced):
             _page = None
