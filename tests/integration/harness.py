@@ -156,6 +156,11 @@ def finish(words: Words, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def ignore_children() -> None:
+    """For a process that is to begin with SIGCHLD ignored: a child of its leaves no status then."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
 def without_time() -> list[str]:
     """The words that run a command without the capability to set any clock, which else root's would have."""
     if os.geteuid() != 0:

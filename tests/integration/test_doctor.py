@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import SOURCES, Programs, Start, Way, Words, finish, lacking, read_until, want
+from harness import SOURCES, Programs, Start, Way, Words, finish, ignore_children, lacking, read_until, want
 from jsonschema import Draft202012Validator
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
@@ -564,6 +564,15 @@ def test_a_script_without_a_first_line(doctor: Doctor, programs: Programs) -> No
     script.chmod(0o755)
     found = doctor("--", script)
     assert found.subject["ended"] == "exit status 7"
+
+
+@pytest.mark.parametrize("prefix", [[], [*REFUSING, "ptrace"]], ids=["counted", "not counted"])
+def test_where_the_end_of_children_is_ignored(prefix: list[str | Path], doctor: Doctor) -> None:
+    words = ["sh", "-c", "exit 5"]
+    assert doctor("--", *words, prefix=prefix, preexec_fn=ignore_children).subject["ended"] == "exit status 5"
+    words = ["grep", "SigIgn", "/proc/self/status"]
+    plain = finish(words, preexec_fn=ignore_children).stdout
+    assert plain in doctor("--", *words, prefix=prefix, preexec_fn=ignore_children).stderr
 
 
 def test_a_command_that_is_killed(doctor: Doctor) -> None:

@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TIMEOUT_S, Programs, Start, Terminal, Way, finish, lacking, read_until, until, want
+from harness import (
+    TIMEOUT_S,
+    Programs,
+    Start,
+    Terminal,
+    Way,
+    finish,
+    ignore_children,
+    lacking,
+    read_until,
+    until,
+    want,
+)
 
 from vdso import _core
 from vdso.kernel import maps as kernel_maps
@@ -447,6 +459,14 @@ def test_a_signal_for_us_is_the_commands(
 def test_the_command_has_no_signal_blocked(here: Stats) -> None:
     words = ["grep", "-E", "SigBlk|SigIgn", "/proc/self/status"]
     assert here.run("-o", "/dev/null", *words).stdout == finish(words).stdout
+
+
+def test_where_the_end_of_children_is_ignored(here: Stats) -> None:
+    found = here.found("sh", "-c", "exit 5", status=5, preexec_fn=ignore_children)
+    assert found["ended"] == "exit status 5"
+    words = ["grep", "SigIgn", "/proc/self/status"]
+    plain = finish(words, preexec_fn=ignore_children).stdout
+    assert here.run("-o", "/dev/null", *words, preexec_fn=ignore_children).stdout == plain
 
 
 # ---- live ----

@@ -20,6 +20,7 @@ from vdso.errors import NoSuchProcess, VdsoError
 from vdso.measure.calls import CALLS, Call
 from vdso.measure.entries import Entries
 from vdso.swap import count
+from vdso.swap.child import Statuses
 
 if TYPE_CHECKING:
     from vdso.measure.sampling import Sampled, Sampling
@@ -224,6 +225,7 @@ class OfCommand(Counting):
         self.left: list[count.Left] = []  # what it has started and still runs, once it has ended
         self._raw_calls = raw_calls
         self._mask = mask
+        self._statuses = Statuses()
         self._started: count.Started | None = None
 
     @property
@@ -238,6 +240,7 @@ class OfCommand(Counting):
 
     def start(self) -> None:
         """Starts the command. Raises as vdso.swap.run.run()."""
+        self._statuses.keep()
         self._began_s = time.monotonic()
         self._started = count.start(
             list(self.command),
@@ -245,6 +248,7 @@ class OfCommand(Counting):
             raw_calls=self._raw_calls,
             exits=self._sampling is not None,
             mask=self._mask,
+            inherit=self._statuses.inherit,
         )
         self.pid = self._started.pid
         self._pidfd = os.pidfd_open(self.pid)
@@ -265,6 +269,7 @@ class OfCommand(Counting):
         super()._end()
         if self.status is None:
             _, self.status = os.waitpid(self.pid, 0)
+            self._statuses.let_go()
             self._listen()
 
     def signal(self, number: signal.Signals) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from vdso import _core
@@ -36,15 +36,17 @@ def start(
     raw_calls: bool,
     exits: bool,
     mask: Collection[int] | None = None,
+    inherit: Callable[[], None] = lambda: None,
 ) -> Started:
     """Runs the command as a child of this process, as vdso.swap.run.run() does with `counts_fd`; with `mask`
-    as the signals that it has blocked."""
+    as the signals that it has blocked. `inherit` is called in the child."""
     said, ours = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         status = VdsoError.exit_code
         try:
             os.close(said)
+            inherit()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if callable(signal.getsignal(number)):  # ours, and not the command's
                     signal.signal(number, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from vdso import _core
 from vdso.errors import CommandNotExecutable, CommandNotFound
+from vdso.swap.child import Statuses, statuses_kept
 from vdso.swap.run import find_program, restore_locale
 
 # What would end the doctor ends its command; Ctrl-C reaches both, and the diagnosis is still wanted.
@@ -42,11 +43,13 @@ class Plain:
         self.pid = 0
         self.status: int | None = None
         self._command = command
+        self._statuses = Statuses()
         self._pidfd = -1
 
     def start(self) -> None:
         """Raises CommandNotFound, CommandNotExecutable."""
-        self.pid = begin(self._command).pid
+        self._statuses.keep()
+        self.pid = begin(self._command, self._statuses.inherit).pid
         self._pidfd = os.pidfd_open(self.pid)
 
     def wait(self, timeout_s: float) -> bool:
@@ -56,6 +59,7 @@ class Plain:
             poll.register(self._pidfd, select.POLLIN)
             if poll.poll(timeout_s * 1000):
                 self.status = os.waitpid(self.pid, 0)[1]
+                self._statuses.let_go()
                 os.close(self._pidfd)
         return self.status is not None
 
@@ -72,21 +76,27 @@ def held(command: list[str]) -> Iterator[tuple[int, str]]:
     if gains_privilege(find_program(command[0])):
         yield 0, "it runs with another user's privilege, and would not while it is held"
         return
-    try:
-        child = begin(command, _core.held_ask)
-    except subprocess.SubprocessError:
-        yield 0, "nobody may trace it, or somebody does already"
-        return
-    try:
-        yield (child.pid, "") if _core.held_wait(child.pid) else (0, "it was killed")
-    except OSError as error:
-        yield 0, (error.strerror or str(error)).lower()
-    finally:
-        child.kill()
-        child.wait()
+    with statuses_kept() as statuses:
+
+        def prepare() -> None:
+            statuses.inherit()
+            _core.held_ask()
+
+        try:
+            child = begin(command, prepare)
+        except subprocess.SubprocessError:
+            yield 0, "nobody may trace it, or somebody does already"
+            return
+        try:
+            yield (child.pid, "") if _core.held_wait(child.pid) else (0, "it was killed")
+        except OSError as error:
+            yield 0, (error.strerror or str(error)).lower()
+        finally:
+            child.kill()
+            child.wait()
 
 
-def begin(command: list[str], prepare: Callable[[], None] | None = None) -> "subprocess.Popen[bytes]":
+def begin(command: list[str], prepare: Callable[[], None]) -> "subprocess.Popen[bytes]":
     """Starts it, by the shell where it is a script that does not say by what, as execvp(3) does. Raises
     CommandNotFound, CommandNotExecutable; SubprocessError where `prepare`, in the child, raises."""
     restore_locale()
