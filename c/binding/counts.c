@@ -88,13 +88,17 @@ static int append(PyObject *list, PyObject *item)
 
 static PyObject *cells(const struct vdso_counts *there)
 {
-	uint32_t used = vdso_counts_used(there);
+	uint32_t used = vdso_counts_used(there), parts = 2 * used; /* and there are no more, unless a program makes them up */
 	PyObject *ret = PyList_New(0);
-	struct vdso_count_cell cell;
+	struct vdso_count_cell cell, part;
 
 	for (uint32_t i = 0; ret != NULL && i < used; i++)
-		if (vdso_counts_cell(there, i, &cell) && append(ret, as_tuple(&cell)) != 0)
-			Py_CLEAR(ret);
+		if (vdso_counts_cell(there, i, &cell))
+			while (ret != NULL && parts > 0 && vdso_counts_part(there, &cell, &part)) {
+				parts--;
+				if (append(ret, as_tuple(&part)) != 0)
+					Py_CLEAR(ret);
+			}
 	return ret;
 }
 

@@ -217,6 +217,34 @@ bool vdso_counts_cell(const struct vdso_counts *counts, uint32_t index, struct v
 	memcpy(ret, cell, offsetof(struct vdso_count_cell, calls));
 	for (unsigned i = 0; i < VDSO_COUNT_SLOTS; i++)
 		ret->calls[i] = __atomic_load_n(&cell->calls[i], __ATOMIC_RELAXED);
+	/* Pairs with the release in succeed() of the image. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (ret->kind == VDSO_CELL_THREAD && ret->note != 0 && ret->note < CELLS)
+		ret->tid = counts->cell[ret->note].successor;
+	return true;
+}
+
+bool vdso_counts_part(const struct vdso_counts *counts, struct vdso_count_cell *cell, struct vdso_count_cell *part)
+{
+	const struct vdso_count_cell *note;
+
+	if (cell->kind == VDSO_CELL_FREE || cell->kind == VDSO_CELL_NOTE)
+		return false;
+	*part = *cell;
+	if (cell->kind != VDSO_CELL_THREAD || cell->note == 0 || cell->note >= CELLS) {
+		cell->kind = VDSO_CELL_FREE;
+		return true;
+	}
+	note = &counts->cell[cell->note];
+	/* Whatever stands there, the parts are together what the cell has counted. */
+	for (unsigned i = 0; i < VDSO_COUNT_SLOTS; i++) {
+		uint64_t then = __atomic_load_n(&note->calls[i], __ATOMIC_RELAXED);
+
+		cell->calls[i] = then < part->calls[i] ? then : part->calls[i];
+		part->calls[i] -= cell->calls[i];
+	}
+	cell->tid = note->tid;
+	cell->note = note->before < cell->note ? note->before : 0; /* each is older than the next */
 	return true;
 }
 

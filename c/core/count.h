@@ -46,6 +46,10 @@ uint32_t vdso_counts_used(const struct vdso_counts *counts);
 /* A copy of one of these. False: nothing is in it yet. */
 bool vdso_counts_cell(const struct vdso_counts *counts, uint32_t index, struct vdso_count_cell *ret);
 
+/* Several threads may have counted in it, one after the other. `part` becomes what the last of them has, and `cell`, a copy, what
+ * is left of it. False: nothing is. */
+bool vdso_counts_part(const struct vdso_counts *counts, struct vdso_count_cell *cell, struct vdso_count_cell *part);
+
 /* Takes samples of one call in so many from now on, on average; 0: of none. */
 void vdso_counts_sample_one_in(struct vdso_counts *counts, uint64_t calls);
 

@@ -13,7 +13,7 @@
 #define REGION_GROWS 3u /* by so much, when two threads want the same cell */
 #define REGION_LAST 9u
 #define PROBED 8u           /* cells that a thread may be in, from its own on, once the region does not grow any more */
-#define SUCCESSORS_MAX 256u /* cells that an address space may take for threads in the place of others */
+#define SUCCESSORS_MAX 256u /* notes that an address space may take for former threads, each by its own id */
 #define TID_WITHIN 1024u    /* bytes of the thread's descriptor in which its id is looked for */
 
 #define NEAR 4096u           /* of a goroutine's stack pointer, where its frame pointer leads */
@@ -81,28 +81,83 @@ static void sign(struct vdso_count_cell *cell, uint64_t pointer, int32_t tid)
 	__atomic_store_n(&cell->kind, VDSO_CELL_THREAD, __ATOMIC_RELEASE); /* pairs with the acquire in vdso_counts_cell() */
 }
 
-/* Another thread has the thread pointer of one that has ended: what that one has counted goes to a cell elsewhere. */
-static void succeed(struct vdso_count_cell *cell, uint64_t pointer)
+/* NULL: there is none of that number. */
+static struct vdso_count_cell *note_at(uint32_t number)
 {
-	int32_t tid = call(ARCH_NR_GETTID);
-	struct vdso_count_cell *former = 0;
+	return number != 0 && number < VDSO_COUNT_CELLS ? &counts()->cell[number] : 0;
+}
 
-	if (tid != cell->tid && cell->kind == VDSO_CELL_THREAD &&
-	    __atomic_fetch_add(&vdso_private.successors, 1, __ATOMIC_RELAXED) < SUCCESSORS_MAX)
-		former = take_cells(1);
-	if (former != 0) {
-		former->pid = cell->pid;
-		former->tid = cell->tid;
-		former->program = cell->program;
-		for (uint32_t i = 0; i < VDSO_COUNT_SLOTS; i++) {
-			former->calls[i] = LOAD(cell->calls[i]);
-			STORE(cell->calls[i], 0);
-		}
-		__atomic_store_n(&former->kind, VDSO_CELL_THREAD, __ATOMIC_RELEASE);
+/* Whose the cell is now. */
+static int32_t owner(const struct vdso_count_cell *cell)
+{
+	const struct vdso_count_cell *note = cell->kind == VDSO_CELL_THREAD ? note_at(LOAD(cell->note)) : 0;
+
+	return note == 0 ? cell->tid : note->successor;
+}
+
+/* That one, if no signal handler of ours is writing it, or was when it left by a jump. */
+static bool claim(struct vdso_count_cell *note)
+{
+	uint32_t kind = VDSO_CELL_NOTE;
+
+	return note != 0 && __atomic_compare_exchange_n(&note->kind, &kind, VDSO_CELL_FREE, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+/*
+ * Writes down what the cell has counted until now, behind the note `last`. A cell takes two notes at the most for threads that are
+ * too many to tell them apart: of these the newer says all that the older did. 0: there is no cell left for it.
+ */
+static uint32_t write_note(const struct vdso_count_cell *cell, uint32_t last, int32_t successor)
+{
+	struct vdso_count_cell *former = note_at(last), *note;
+	bool several = LOAD(vdso_private.successors) >= SUCCESSORS_MAX ||
+		       __atomic_fetch_add(&vdso_private.successors, 1, __ATOMIC_RELAXED) >= SUCCESSORS_MAX;
+	bool again = several && former != 0 && former->tid == 0;
+
+	note = again ? note_at(former->spare) : 0;
+	if (!claim(note)) {
+		note = take_cells(1);
+	} else if (LOAD(cell->note) != last) { /* a signal handler has noted it there meanwhile */
+		STORE(note->kind, VDSO_CELL_NOTE);
+		return last;
 	}
+	if (note == 0)
+		return 0;
+	note->pid = cell->pid;
+	note->tid = several ? 0 : owner(cell);
+	note->program = cell->program;
+	note->before = again ? former->before : last;
+	note->spare = again ? last : 0;
+	note->successor = successor;
+	for (uint32_t i = 0; i < VDSO_COUNT_SLOTS; i++)
+		STORE(note->calls[i], LOAD(cell->calls[i]));
+	__atomic_store_n(&note->kind, VDSO_CELL_NOTE, __ATOMIC_RELEASE); /* pairs with the acquire in vdso_counts_cell() */
+	return (uint32_t)(note - counts()->cell);
+}
+
+/*
+ * Another thread has the thread pointer of one that has ended. The cell goes on counting up, and what it had counted for that one
+ * is noted elsewhere: one store makes the note count, so that the program's end at any moment neither loses nor doubles a call,
+ * nor does a signal handler, which may come to be the first that notes and counts. False: there is no cell left for the note.
+ */
+static bool succeed(struct vdso_count_cell *cell, uint64_t pointer)
+{
+	uint64_t before = LOAD(cell->check_note);
+	uint32_t note = (uint32_t)(before >> 32);
+	int32_t tid = call(ARCH_NR_GETTID);
+
 	if (check(pointer) != 0 && check(pointer) != (uint32_t)tid)
 		STORE(vdso_private.tid_mask, 0); /* it was not the thread's id after all */
-	sign(cell, pointer, tid);
+	if (LOAD(cell->kind) != VDSO_CELL_THREAD) {
+		sign(cell, pointer, tid);
+		return true;
+	}
+	if (owner(cell) != tid && (note = write_note(cell, note, tid)) == 0)
+		return false;
+	/* Pairs with the acquire in vdso_counts_cell(). Fails where a signal handler has done it. */
+	__atomic_compare_exchange_n(&cell->check_note, &before, (uint64_t)note << 32 | check(pointer), false, __ATOMIC_RELEASE,
+				    __ATOMIC_RELAXED);
+	return true;
 }
 
 /* The thread's, in that place. NULL: another one has it. */
@@ -122,9 +177,7 @@ static struct vdso_count_cell *mine(struct vdso_count_cell *cell, uint64_t point
 	}
 	if (there != ~pointer)
 		return 0;
-	if (LOAD(cell->check) != check(pointer))
-		succeed(cell, pointer);
-	return cell;
+	return LOAD(cell->check) == check(pointer) || succeed(cell, pointer) ? cell : 0;
 }
 
 /* Whoever has a cell in the former one leaves it there, with what it has counted. */
@@ -223,7 +276,7 @@ static void take_sample(const struct vdso_count_frame *frame, const struct vdso_
 	    !__atomic_compare_exchange_n(&sample->number, &there, VDSO_SAMPLE_BUSY, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
 	sample->pid = cell->pid;
-	sample->tid = cell->tid;
+	sample->tid = owner(cell);
 	sample->program = vdso_process.program;
 	sample->slot = slot;
 	sample->weight = weight;

@@ -64,8 +64,11 @@
 enum vdso_count_kind {
 	VDSO_CELL_FREE,
 	VDSO_CELL_PROGRAM, /* pid: who execs it; calls: of threads that have no cell of their own, added with a lock */
-	VDSO_CELL_THREAD, /* or of several, one after the other: too many to tell them apart */
+	VDSO_CELL_THREAD, /* or of several, one after the other, in the same memory: what each has counted say notes */
 	VDSO_CELL_RAW,     /* system calls that the thread made by itself, as the follower saw them */
+	/* A note: how far a thread's cell had counted when it came to another thread. tid: who had counted last; 0: several, too
+	 * many to tell them apart. */
+	VDSO_CELL_NOTE,
 };
 
 struct vdso_count_cell {
@@ -77,7 +80,18 @@ struct vdso_count_cell {
 		char name[16]; /* of a program; not ended by a 0 where it is as long */
 		struct {
 			uint64_t key;   /* its thread's pointer, complemented: none has 0 */
-			uint32_t check; /* what must stand where the C library keeps a thread's id */
+			union {
+				struct {
+					uint32_t check; /* what must stand where the C library keeps a thread's id */
+					uint32_t note;  /* the last, of its former threads; 0: it has been of this one alone */
+				};
+				uint64_t check_note; /* both, which change together */
+			};
+		};
+		struct {
+			uint32_t before;   /* of a note: the one before, or 0 */
+			uint32_t spare;    /* one that is not in use, or 0 */
+			int32_t successor; /* who counts from there on */
 			uint32_t pad;
 		};
 	};
@@ -144,7 +158,7 @@ struct vdso_count_private {
 	uint64_t tid_offset; /* from a thread's pointer to its id, where the C library keeps that */
 	uint32_t tid_mask;   /* all ones; 0: it is not known where */
 	int32_t pid;
-	uint32_t successors; /* threads that have got a cell for having taken another one's place */
+	uint32_t successors; /* threads that have taken another one's place */
 };
 
 /* A thread's cell in a region of 2^bits cells: by bits that differ however thread pointers do, of stacks, of memory blocks or of a

@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "count.h"
 #include "image.h"
@@ -140,6 +142,113 @@ static void test_full(void)
 	check(vdso_counts_raw(c.counts, 1, 2, CLOCK_MONOTONIC), "a system call is counted as nobody's");
 	check(vdso_counts_used(c.counts) == VDSO_COUNT_CELLS, "all cells are in use");
 	stop(&c);
+}
+
+/* ---- a thread in the place of another, and a signal handler that counts at each of its instructions ---- */
+
+#define TRAP_FLAG 0x100
+#define ENDLESS 4000
+
+static struct {
+	struct counted counted;
+	struct vdso_count_cell *cell; /* this thread's */
+	int32_t former;  /* who had it before */
+	uint64_t formers, before; /* calls: of that one, and all in the cell, when it came to this thread */
+	long at, step;   /* of the call that is stepped through: where the handler counts too, and where it is */
+	bool wrong;
+} handover;
+
+/* What whoever reads it would find now, or after a kill. */
+static void look(uint64_t *ret_all, struct vdso_count_cell *ret_last)
+{
+	struct vdso_counts *counts = handover.counted.counts;
+	struct vdso_count_cell cell, part;
+
+	*ret_all = 0;
+	if (!vdso_counts_cell(counts, (uint32_t)(handover.cell - counts->cell), &cell))
+		return;
+	for (bool first = true; vdso_counts_part(counts, &cell, &part); first = false) {
+		*ret_all += part.calls[CLOCK_MONOTONIC];
+		if (first)
+			*ret_last = part;
+	}
+}
+
+static void on_step(int number)
+{
+	struct vdso_count_cell last = {0};
+	struct timespec now;
+	uint64_t all, calls;
+
+	(void)number;
+	look(&all, &last);
+	calls = last.calls[CLOCK_MONOTONIC];
+	if (all < handover.before || all > handover.before + 2 ||
+	    !(last.tid == handover.former ? calls == handover.formers : last.tid == (int32_t)gettid() && calls <= 2))
+		handover.wrong = true;
+	if (handover.step++ == handover.at)
+		handover.counted.image.clock_gettime(CLOCK_MONOTONIC, &now);
+}
+
+/* As if it had not been this thread that had the cell until now. */
+static void come_after(int32_t former)
+{
+	struct vdso_counts *counts = handover.counted.counts;
+	struct vdso_count_cell *cell = handover.cell, last = {0};
+
+	*(cell->note == 0 ? &cell->tid : &counts->cell[cell->note].successor) = former;
+	cell->check = (uint32_t)former;
+	cell->calls[CLOCK_MONOTONIC] += 3;
+	look(&handover.before, &last);
+	handover.former = former;
+	handover.formers = last.calls[CLOCK_MONOTONIC];
+}
+
+static void begin_handovers(int already)
+{
+	struct timespec now;
+
+	handover.counted = start();
+	handover.counted.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	for (uint32_t i = 0; i < vdso_counts_used(handover.counted.counts); i++)
+		if (handover.counted.counts->cell[i].kind == VDSO_CELL_THREAD)
+			handover.cell = &handover.counted.counts->cell[i];
+	for (int i = 0; i < already; i++) {
+		come_after(-1 - i);
+		handover.counted.image.clock_gettime(CLOCK_MONOTONIC, &now);
+	}
+}
+
+static void test_handover(int already, int most)
+{
+	struct vdso_count_cell last = {0};
+	void (*former)(int) = signal(SIGTRAP, on_step);
+	struct timespec now;
+	uint64_t all = 0, expected = 0;
+	long at = 0;
+
+	for (handover.step = ENDLESS; at < ENDLESS && at <= handover.step; at++) {
+		if (at % most == 0) {
+			if (at != 0)
+				stop(&handover.counted);
+			begin_handovers(already);
+		}
+		come_after(-1000 - (int32_t)at);
+		handover.at = at;
+		handover.step = 0;
+		__asm__ volatile ("pushfq\n orq %0, (%%rsp)\n popfq" : : "i"(TRAP_FLAG) : "cc", "memory");
+		handover.counted.image.clock_gettime(CLOCK_MONOTONIC, &now);
+		__asm__ volatile ("pushfq\n andq %0, (%%rsp)\n popfq" : : "i"(~TRAP_FLAG) : "cc", "memory");
+		look(&all, &last);
+		expected = handover.before + 1 + (at < handover.step);
+		if (all != expected || last.tid != (int32_t)gettid() || last.calls[CLOCK_MONOTONIC] != expected - handover.before)
+			break;
+	}
+	check(at > 100 && at < ENDLESS && at > handover.step, "after %d handovers, at instruction %ld of %ld: %llu of %llu calls, by %d",
+	      already, at, handover.step, (unsigned long long)all, (unsigned long long)expected, last.tid);
+	check(!handover.wrong, "after %d handovers, a kill in the middle loses and doubles none", already);
+	signal(SIGTRAP, former);
+	stop(&handover.counted);
 }
 
 /* ---- threads without a thread pointer, as those of a program without a C library are ---- */
@@ -378,6 +487,8 @@ int main(void)
 	test_together();
 	test_crowd();
 	test_full();
+	test_handover(0, 200);
+	test_handover(300, ENDLESS);
 	test_no_pointer();
 	test_samples();
 	for (uint32_t one_in = 64; one_in <= 4096; one_in *= 4) {
