@@ -114,6 +114,7 @@ def test_what_it_says_that_it_calls(how: str, library: str, here: Stats, program
         apart = [group["calls"] for group in found["groups"] if group["tid"] != 0]
         assert set(apart) == {each}
         assert 250 <= len(apart) < number
+        assert found["threads_at_least"]
     if how == "forks":
         assert found["processes"] == number + 1
     if how == "vforks":

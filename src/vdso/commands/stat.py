@@ -18,7 +18,19 @@ from vdso.commands.output import console, nobody_reads, plain, printable, table_
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
 from vdso.measure.counting import Counting, Counts, OfCommand, OfProcess
-from vdso.measure.stat import RAW, THROUGH, Caller, Group, Meaning, Row, Stat, Unknown, ending, stat
+from vdso.measure.stat import (
+    RAW,
+    THROUGH,
+    Caller,
+    Group,
+    Meaning,
+    Row,
+    Stat,
+    Unknown,
+    ending,
+    how_many_called,
+    stat,
+)
 from vdso.swap.count import Left
 
 if TYPE_CHECKING:
@@ -334,10 +346,9 @@ def page(found: Stat, width: int, *, live: bool = False) -> "list[RenderableType
         shown.insert(0, "")  # what the command has said stands in front of it
     if found.rows:
         shown.append(table(found.rows, width))
-        shown.append(
-            f"together {found.calls_per_s:,.0f} calls a second, {found.cores:.3f} cores, "
-            f"by {some(found.threads, 'thread')} of {some(found.processes, 'process')}"
-        )
+        together = f"together {found.calls_per_s:,.0f} calls a second, {found.cores:.3f} cores"
+        by = how_many_called(found)
+        shown.append(f"{together}, by {by}" if by else together)
         shown += reasons(found.rows)
     elif found.programs:
         shown.append("no clock call")

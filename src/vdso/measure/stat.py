@@ -100,6 +100,9 @@ class Stat:
     `ended`: how, such as "exit status 0" or "SIGKILL"; "" where it has not. `by`: "all", "process" or
     "thread": what `groups` are. `callers`: None where no samples were asked for. `left`: what the command has
     started and still runs, on the counting image.
+
+    `processes` and `threads`: how many called; None where there were system calls alone, seen from outside.
+    `threads_at_least`: there were more, who could not be told apart.
     """
 
     kind: str
@@ -110,8 +113,8 @@ class Stat:
     ended: str
     seconds: float
     programs: int
-    processes: int
-    threads: int
+    processes: int | None
+    threads: int | None
     calls: int
     calls_per_s: float
     cores: float
@@ -121,6 +124,7 @@ class Stat:
     callers: tuple[Caller, ...] | None
     unknown: tuple[Unknown, ...]
     left: tuple[Left, ...] = ()
+    threads_at_least: bool = False
 
 
 class Meaning:
@@ -226,6 +230,7 @@ def stat(
             )
         )
     total = sum(row.calls for row in rows)
+    known = bool(counts.threads) or not counts.raw
     return Stat(
         kind=KIND,
         format=FORMAT,
@@ -235,8 +240,8 @@ def stat(
         ended=ended,
         seconds=round(counts.seconds, 3),
         programs=counts.programs,
-        processes=len({one.pid for one in counts.threads}),
-        threads=len({(one.pid, one.tid) for one in counts.threads}),
+        processes=len({one.pid for one in counts.threads}) if known else None,
+        threads=len({(one.pid, one.tid) for one in counts.threads}) if known else None,
         calls=total,
         calls_per_s=_per_s(total, counts.seconds),
         cores=_cores(rows),
@@ -246,7 +251,17 @@ def stat(
         callers=None if sampled is None else _callers(sampled),
         left=tuple(left),
         unknown=tuple(lacking),
+        threads_at_least=known and (bool(counts.raw) or any(not one.tid for one in counts.threads)),
     )
+
+
+def how_many_called(found: Stat) -> str:
+    """ "" where it is not known."""
+    if found.threads is None or found.processes is None:
+        return ""
+    threads = f"{'at least ' if found.threads_at_least else ''}{found.threads:,} thread"
+    processes = f"{found.processes:,} process{'' if found.processes == 1 else 'es'}"
+    return f"{threads}{'' if found.threads == 1 else 's'} of {processes}"
 
 
 def ending(status: int | None) -> str:

@@ -129,6 +129,24 @@ def test_nothing_was_called() -> None:
 
 
 @pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (counted(thread(1, 1, {MONOTONIC: 1}), thread(1, 2, {MONOTONIC: 1})), "2 threads of 1 process"),
+        (
+            counted(thread(1, 1, {MONOTONIC: 1}), thread(2, 0, {MONOTONIC: 9})),
+            "at least 2 threads of 2 processes",
+        ),
+        (counted(thread(1, 1, {MONOTONIC: 1}), raw={MONOTONIC: 9}), "at least 1 thread of 1 process"),
+        (counted(raw={MONOTONIC: 9}), ""),
+    ],
+)
+def test_how_many_called(counts: Counts, said: str) -> None:
+    found = stat.stat(counts, Meaning(), pid=1)
+    assert stat.how_many_called(found) == said
+    assert found.threads_at_least == said.startswith("at least")
+
+
+@pytest.mark.parametrize(
     ("status", "said"),
     [(None, ""), (0, "exit status 0"), (3 << 8, "exit status 3"), (9, "SIGKILL"), (11 | 128, "SIGSEGV")],
 )

@@ -8,7 +8,7 @@ from vdso.measure.doctor.wording import duration, ns
 from vdso.measure.report import page
 from vdso.measure.report.page import Column, Html
 from vdso.measure.sites import Frame
-from vdso.measure.stat import RAW, THROUGH, VDSO, Caller, Row, Stat
+from vdso.measure.stat import RAW, THROUGH, VDSO, Caller, Row, Stat, how_many_called
 
 TITLE = "How it calls the clock"
 COLOURS = {VDSO: "vdso", THROUGH: "syscall", RAW: "vsyscall"}
@@ -40,12 +40,8 @@ def counts(seen: Observation) -> list[str]:
     found = seen.stat
     if found.rows:
         together = f"{found.calls_per_s:,.0f} calls a second, {found.cores:.3f} cores"
-        # Of system calls alone, counted from outside, nobody knows by which thread.
-        who = (
-            f", by {some(found.threads, 'thread')} of {some(found.processes, 'process')}"
-            if seen.whole
-            else ""
-        )
+        by = how_many_called(found)
+        who = f", by {by}" if by else ""
         caption = f"Together {together}, in {duration(found.seconds)}{who}."
         lines = page.table(caption, COLUMNS, [("", rows(found))], stack=True)
         ways = [way for way in COLOURS if any(row.route == way for row in found.rows)]
