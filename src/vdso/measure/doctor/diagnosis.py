@@ -118,8 +118,11 @@ def fast_ns(figures: Figures) -> float | None:
 
 
 def read_ns(view: View, looked: Looked, clock: Clock) -> float | None:
-    """What a read costs the process: by what it was seen to read, else as a read of MONOTONIC costs in this
-    process, where the figures are taken; one that does not find its vDSO pays for the system call."""
+    """What a read costs the process: with a preloaded library as it was timed with that; else by what it was seen
+    to read, else as a read of MONOTONIC costs in this process, where the figures are taken; one that does not
+    find its vDSO pays for the system call."""
+    if preloaded(looked):
+        return preload.read_ns(view)
     seen = view.measured.observation
     if seen is not None and seen.whole and seen.read_ns is not None:
         return seen.read_ns
@@ -129,9 +132,15 @@ def read_ns(view: View, looked: Looked, clock: Clock) -> float | None:
     return clock.libc_ns
 
 
+def preloaded(looked: Looked) -> bool:
+    """Whether a library stands before the C library's clock functions."""
+    return any(one.id in ("preload", "preload-slow") for one in looked.findings)
+
+
 def rate(seen: Observation | None, looked: Looked) -> float | None:
-    """How many reads a second it makes; None where that was not counted, or counting has made it another."""
-    if seen is None or seen.slowed or not seen.reads:
+    """How many reads a second it makes; None where that was not counted, or counting has made it another; and
+    under a preloaded library, of which one read may make two, or none."""
+    if seen is None or seen.slowed or not seen.reads or preloaded(looked):
         return None
     # Where those that the vDSO serves were not counted, the others are the rate only if it makes those.
     if not seen.whole and all(one.id != "program-enters" for one in looked.findings):

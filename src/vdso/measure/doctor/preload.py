@@ -139,6 +139,11 @@ def slow_by_name(view: View) -> bool:
     )
 
 
+def read_ns(view: View) -> float | None:
+    """What a read of MONOTONIC costs with them, by the C library's name; None where that was not measured."""
+    return next((one.libc_ns for one in view.by_name if one.clock == CLOCKS[1]), None)
+
+
 def library_cost(view: View) -> str:
     """What a call costs by the C library's name and by the vDSO's own, where both were measured."""
     clock = next((one for one in view.by_name if one.clock == CLOCKS[0]), None)

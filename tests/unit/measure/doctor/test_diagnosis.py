@@ -155,6 +155,33 @@ def test_reads_that_were_not_counted_are_no_rate(tmp_path: Path) -> None:
     assert not found.cost.measured
 
 
+LIBRARY = bytes(elves.build(symbols=(elves.Symbol("clock_gettime", 0, 16),)))
+PRELOADED = {"proc/self/environ": "LD_PRELOAD=/opt/fake.so\0", "proc/7/root/opt/fake.so": LIBRARY}
+
+
+def preloaded(root: Path, *by_name: Clock) -> Diagnosis:
+    """Process 7's diagnosis, whose library's reads were timed as `by_name` says; a million reads were counted."""
+    view = hosts.view(root, PRELOADED, image=Image.from_bytes(bytes(elves.build())), pid=7)
+    view.__dict__["by_name"] = by_name
+    examined = Examination(view.measured)
+    examined.look(view)
+    examined.looked.run(view, examined.used)
+    return conclude(examined, quick=True, begun=1_900_000_000 * 10**9, started_ns=0)
+
+
+def test_what_a_read_costs_with_a_slow_library_is_the_librarys(tmp_path: Path) -> None:
+    """And not that of the vDSO's function, which the library calls; nor is the rate that of its calls."""
+    found = preloaded(tmp_path, hosts.clock("REALTIME", libc_ns=372.0), hosts.clock(libc_ns=375.0))
+    assert found.reason == "a preloaded library makes the clock slow"
+    assert found.cost is not None
+    assert found.cost.sentence == "each clock read costs 375 ns instead of 20; at a million a second, say, 0.35 cores"
+
+
+def test_what_a_read_costs_with_a_library_that_is_not_slow(tmp_path: Path) -> None:
+    found = preloaded(tmp_path, hosts.clock("REALTIME", libc_ns=60.0), hosts.clock(libc_ns=62.0))
+    assert (found.verdict, found.cost and found.cost.read_ns) == (FAST, 62.0)
+
+
 def test_a_rate_that_counting_has_made_is_not_the_programs(tmp_path: Path) -> None:
     calls = hosts.observed(hosts.row(50_000, route="syscall"), slowed=True)
     found = diagnosed(tmp_path, pid=7, observation=calls)
