@@ -91,6 +91,9 @@ def judge(view: View, looked: Looked) -> tuple[str, str]:
     undecided = looked.undecided(view)
     if undecided is not None:
         return UNKNOWN, f"{undecided.what} could not be looked at: {undecided.why}"
+    if preloaded(looked) and preload.read_ns(view) is None:
+        library = preload.named(view)
+        return UNKNOWN, f"{library} takes clock functions, and what a read costs with it was not measured"
     figures = view.measured.figures
     clock = figures.clock("MONOTONIC") if figures else None
     if view.pid is None and clock is not None and "libc-bypasses" not in looked.checks:
@@ -118,9 +121,9 @@ def fast_ns(figures: Figures) -> float | None:
 
 
 def read_ns(view: View, looked: Looked, clock: Clock) -> float | None:
-    """What a read costs the process: with a preloaded library as it was timed with that; else by what it was seen
-    to read, else as a read of MONOTONIC costs in this process, where the figures are taken; one that does not
-    find its vDSO pays for the system call."""
+    """What a read costs the process: with a preloaded library as it was timed with that; else by what it was
+    seen to read, else as a read of MONOTONIC costs in this process, where the figures are taken; one that
+    does not find its vDSO pays for the system call."""
     if preloaded(looked):
         return preload.read_ns(view)
     seen = view.measured.observation

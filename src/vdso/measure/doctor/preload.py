@@ -116,6 +116,11 @@ def takers(view: View) -> list[tuple[str, str]]:
     return view.takers
 
 
+def named(view: View) -> str:
+    """The libraries that take clock functions, as a sentence has them. Raises CannotSee."""
+    return " and ".join(library for library, _ in takers(view))
+
+
 def note(view: View) -> None:
     """Looks for them while the process is there, for checks that run when it may have ended."""
     with contextlib.suppress(CannotSee, OSError):

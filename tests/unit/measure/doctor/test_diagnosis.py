@@ -160,7 +160,7 @@ PRELOADED = {"proc/self/environ": "LD_PRELOAD=/opt/fake.so\0", "proc/7/root/opt/
 
 
 def preloaded(root: Path, *by_name: Clock) -> Diagnosis:
-    """Process 7's diagnosis, whose library's reads were timed as `by_name` says; a million reads were counted."""
+    """Process 7's diagnosis, whose library's reads were timed as `by_name` says, and a million counted."""
     view = hosts.view(root, PRELOADED, image=Image.from_bytes(bytes(elves.build())), pid=7)
     view.__dict__["by_name"] = by_name
     examined = Examination(view.measured)
@@ -174,12 +174,23 @@ def test_what_a_read_costs_with_a_slow_library_is_the_librarys(tmp_path: Path) -
     found = preloaded(tmp_path, hosts.clock("REALTIME", libc_ns=372.0), hosts.clock(libc_ns=375.0))
     assert found.reason == "a preloaded library makes the clock slow"
     assert found.cost is not None
-    assert found.cost.sentence == "each clock read costs 375 ns instead of 20; at a million a second, say, 0.35 cores"
+    assert found.cost.sentence == (
+        "each clock read costs 375 ns instead of 20; at a million a second, say, 0.35 cores"
+    )
 
 
 def test_what_a_read_costs_with_a_library_that_is_not_slow(tmp_path: Path) -> None:
     found = preloaded(tmp_path, hosts.clock("REALTIME", libc_ns=60.0), hosts.clock(libc_ns=62.0))
     assert (found.verdict, found.cost and found.cost.read_ns) == (FAST, 62.0)
+
+
+def test_a_library_whose_cost_nobody_knows_is_not_called_fast(tmp_path: Path) -> None:
+    """What its reads cost is then not known at all: that of the vDSO's function is not told in its place."""
+    found = preloaded(tmp_path)
+    assert (found.verdict, found.cost) == (UNKNOWN, None)
+    assert found.reason == (
+        "/opt/fake.so takes clock functions, and what a read costs with it was not measured"
+    )
 
 
 def test_a_rate_that_counting_has_made_is_not_the_programs(tmp_path: Path) -> None:
