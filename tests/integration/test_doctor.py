@@ -307,6 +307,35 @@ def test_what_a_launcher_becomes_is_looked_at(doctor: Doctor, interposing: dict[
     assert "preload" in found.findings
 
 
+READS = "import time; end = time.time() + 1; all(time.time() < end for _ in iter(int, 1))"
+
+
+@pytest.mark.parametrize("end", ["", "; exit 3"], ids=["exec", "fork"])
+def test_who_makes_the_calls_is_looked_at(doctor: Doctor, interposing: dict[str, Path], end: str) -> None:
+    """And not the shell that starts it, whether that becomes it or waits for it."""
+    library = str(interposing["quick"])
+    found = doctor("--", "sh", "-c", f"LD_PRELOAD={library} {sys.executable} -c '{READS}'{end}")
+    if found.document["observation"] is None:
+        lacking("programs cannot be counted here")
+    assert found.subject["name"].startswith("python")
+    assert found.subject["preloaded"] == [library]
+    assert library in found.findings["preload"]["cause"]
+
+
+@pytest.mark.parametrize("end", ["", "; :"], ids=["exec", "fork"])
+def test_who_ends_as_soon_as_it_has_begun(doctor: Doctor, interposing: dict[str, Path], end: str) -> None:
+    """It is not called fast for what the shell is that has started it."""
+    found = doctor("--", "sh", "-c", f"export LD_PRELOAD={interposing['quick']}; date{end}")
+    if found.document["observation"] is None:
+        lacking("programs cannot be counted here")
+    if found.subject["name"] == "date":  # it was there to be looked at, after all
+        assert "preload" in found.findings
+        return
+    assert (found.verdict, found.document["cost"]) == ("unknown", None)
+    assert re.match(r"date \(process \d+\), which made \d+ of \d+ calls", found.document["reason"])
+    assert f"it had {interposing['quick']} mapped" in found.document["reason"]
+
+
 def test_libfaketime(doctor: Doctor) -> None:
     want("faketime", "faketime")
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

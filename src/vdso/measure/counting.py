@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vdso import _core
 from vdso.errors import NoSuchProcess, VdsoError
+from vdso.kernel import maps
 from vdso.measure.calls import CALLS, Call
 from vdso.measure.entries import Entries
 from vdso.swap import count
@@ -98,6 +99,17 @@ class Counts:
             for call, number in one.calls.items():
                 sums[call, one.kind] += number
         return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One that was exec'd. `cell` tells it from what its process was before and became later; `calls` are
+    those of its threads, and of what it has forked."""
+
+    cell: int
+    pid: int
+    name: str
+    calls: int
 
 
 class Names:
@@ -188,6 +200,18 @@ class Counting(ABC):
                 threads.append(Counted(pid, tid, name, thread, kinds.get(kind, Kind.VDSO), calls))
         return Counts(seconds, len(names) - 1, tuple(threads), self._there.full, {})
 
+    def programs(self) -> tuple[Program, ...]:
+        """Those that were exec'd until now, in that order, as far as they are counted."""
+        cells = self._there.cells()
+        calls: Counter[int] = Counter()
+        for _, _, _, program, _, numbers in cells:
+            calls[program] += sum(numbers)
+        return tuple(
+            Program(program, pid, name.decode("utf-8", "replace"), calls[program])
+            for kind, pid, _, program, name, _ in cells
+            if kind == _core.CELL_PROGRAM and pid
+        )
+
     def sampled(self, counts: Counts) -> "Sampled | None":
         """Who called, of these counts, after stop(); None where no samples were asked for. Raises
         ExtraMissing."""
@@ -209,6 +233,7 @@ class OfCommand(Counting):
     """A command, and what it starts.
 
     `raw_calls`: the system calls that a program makes past the vDSO are counted too, and take longer then.
+    `exits`: what programs have mapped when they end is kept, for mapped().
     `mask`: the signals that it has blocked, where they are not ours.
     """
 
@@ -218,12 +243,14 @@ class OfCommand(Counting):
         *,
         sites: bool = False,
         raw_calls: bool = True,
+        exits: bool = False,
         mask: Collection[int] | None = None,
     ) -> None:
         super().__init__(sites=sites)
         self.command = tuple(command)
         self.left: list[count.Left] = []  # what it has started and still runs, once it has ended
         self._raw_calls = raw_calls
+        self._exits = exits or sites
         self._mask = mask
         self._statuses = Statuses()
         self._started: count.Started | None = None
@@ -246,7 +273,7 @@ class OfCommand(Counting):
             list(self.command),
             self._there.fd,
             raw_calls=self._raw_calls,
-            exits=self._sampling is not None,
+            exits=self._exits,
             mask=self._mask,
             inherit=self._statuses.inherit,
         )
@@ -271,6 +298,15 @@ class OfCommand(Counting):
             _, self.status = os.waitpid(self.pid, 0)
             self._statuses.let_go()
             self._listen()
+
+    def mapped(self) -> dict[int, frozenset[str]]:
+        """The files that processes had mapped as code when they ended or exec'd, by process id; none of one
+        that a signal has ended. Raises SourceError."""
+        found: dict[int, frozenset[str]] = {}
+        for pid, text in self._there.left():
+            names = frozenset(one.name for one in maps.decode(text) if one.name.startswith("/"))
+            found[pid] = found.get(pid, frozenset()) | names
+        return found
 
     def signal(self, number: signal.Signals) -> None:
         """Sends the command a signal, if it has not ended."""

@@ -245,8 +245,13 @@ def moves_sign_extended(before: bytes) -> bool:
 
 def interposes(view: View, path: str) -> tuple[str, ...]:
     """The clock functions that a library of the process's exports. Raises CannotSee."""
+    return exported(beside(view, path))
+
+
+def exported(path: str) -> tuple[str, ...]:
+    """The clock functions that the library in this file exports. Raises CannotSee."""
     try:
-        with File(beside(view, path)) as file:
+        with File(path) as file:
             image = Image.from_bytes(file[:])
     except SourceError as error:
         raise CannotSee(path, error.message) from None

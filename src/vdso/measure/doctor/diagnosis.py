@@ -42,6 +42,8 @@ class Looked:
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     checks: list[str] = field(default_factory=list)
+    # Who could not be looked at and may read the clock in another way than what was: without it no verdict.
+    stranger: Unseen | None = None
 
     def run(self, view: View, checks: Iterable[Check]) -> None:
         """Lets these look. A check may find something and be kept from seeing the rest."""
@@ -68,6 +70,8 @@ class Looked:
 
     def undecided(self, view: View) -> Unseen | None:
         """The first thing that was not seen and without which there is no verdict."""
+        if self.stranger is not None:
+            return self.stranger
         deciding = {check.id for check in CHECKS if check.decides}
         if view.pid is None:
             deciding = {"clock-slow"}  # what this process's own C library takes was measured, or was not
@@ -124,6 +128,8 @@ def read_ns(view: View, looked: Looked, clock: Clock) -> float | None:
     """What a read costs the process: with a preloaded library as it was timed with that; else by what it was
     seen to read, else as a read of MONOTONIC costs in this process, where the figures are taken; one that
     does not find its vDSO pays for the system call."""
+    if looked.stranger is not None:
+        return None
     if preloaded(looked):
         return preload.read_ns(view)
     seen = view.measured.observation

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 # For how long a running process is observed.
 WINDOW_S, WINDOW_QUICK_S = 0.5, 0.1
-# After the command was let go.
-LOOK_AGAIN_S = (0.03, 0.3)
 
 
 def diagnose(
@@ -56,7 +54,7 @@ def diagnose(
         examined.process(pid, WINDOW_QUICK_S if quick else WINDOW_S, touch=not quick)
     else:
         examined.look(examined.view_of(None))
-    if pid is not None and begin != started(pid):
+    if pid is not None and begin != program.started(pid):
         raise NothingToDiagnose(f"process {pid} ended while it was looked at")
     return conclude(examined, quick=quick, begun=begun, started_ns=started_ns)
 
@@ -69,7 +67,9 @@ class Examination:
         self.sites = sites
         self.there, self.used, self.last = diagnosis.split()
 
-    def view_of(self, pid: int | None, *, command: bool = False, counted: bool = False) -> View:
+    def view_of(
+        self, pid: int | None, *, command: bool = False, counted: bool = False, called: str = ""
+    ) -> View:
         architecture = platform.machine()
         return View(
             self.measured,
@@ -77,8 +77,13 @@ class Examination:
             architecture=architecture,
             command=command,
             counted=counted,
+            called=called,
             timed=preload.timed,
         )
+
+    def anew(self) -> "Examination":
+        """Of another program, with the same figures."""
+        return Examination(self.measured)
 
     def look(self, view: View) -> None:
         """Looks at what is there; a later view takes the place of the one before."""
@@ -91,6 +96,7 @@ class Examination:
         """Looks at it, and runs it to its end. Raises CommandNotFound, CommandNotExecutable."""
         from vdso.measure.doctor import observation
         from vdso.measure.doctor.patient import held
+        from vdso.measure.doctor.programs import Looks, pauses_s
         from vdso.swap.run import keep_low_descriptors
 
         keep_low_descriptors()
@@ -98,25 +104,14 @@ class Examination:
             if not why:
                 self.look(self.view_of(pid, command=True))
 
-        def look_again(pid: int, counted: bool) -> None:
-            """It may have become another program, as env does."""
-            again = Examination(self.measured)
-            view, begin = again.view_of(pid, command=True, counted=counted), started(pid)
-            view.held = self.view
-            if program.path(view) in ("", self.subject.program):
-                return
-            again.look(view)
-            if started(pid) == begin:  # else it is known by what was seen before
-                self.view, self.looked, self.subject = again.view, again.looked, again.subject
-
         if why:
             self.look(self.view_of(0, command=True))
-        seen = observation.of_command(words, look_again, LOOK_AGAIN_S, sites=self.sites)
+        looks = Looks(self, held=not why)
+        seen = observation.of_command(words, looks.take, pauses_s(), sites=self.sites)
+        looks.settle(seen)
         if why:
             self.looked.miss("the command before its first instruction", why)
-        stat = seen.observation.stat if seen.observation else None
-        ran = stat.pid if stat else self.subject.pid
-        self.subject = dataclasses.replace(self.subject, pid=ran, ended=seen.ended)
+        self.subject = dataclasses.replace(self.subject, ended=seen.ended)
         self.observed(seen)
 
     def process(self, pid: int, window_s: float, *, touch: bool) -> None:
@@ -159,7 +154,7 @@ def conclude(examined: Examination, *, quick: bool, begun: int, started_ns: int)
 
 def there(pid: int) -> bytes:
     """When the process was started. Raises NothingToDiagnose where there is none that has memory."""
-    begin = started(pid)
+    begin = program.started(pid)
     if not begin:
         if not process.proc_mounted():
             raise NothingToDiagnose(process.NOT_MOUNTED, "mount -t proc proc /proc")
@@ -172,13 +167,3 @@ def there(pid: int) -> bytes:
             if "belongs to somebody else" not in error.message:
                 raise NothingToDiagnose(error.message, error.hint) from None
     return begin
-
-
-def started(pid: int) -> bytes:
-    """The 22nd field of its stat, b"" where it is gone or a zombie: proc_pid_stat(5)."""
-    try:
-        with open(process.path(pid, "stat"), "rb", buffering=0) as stream:
-            words = stream.read(4096).rpartition(b")")[2].split()
-    except OSError:
-        return b""
-    return b"" if len(words) < 20 or words[0] in (b"Z", b"X") else words[19]

@@ -10,13 +10,13 @@ import resource
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vdso.errors import VdsoError
 from vdso.measure.calls import Call
-from vdso.measure.counting import Counts, OfCommand, OfProcess
+from vdso.measure.counting import Counts, OfCommand, OfProcess, Program
 from vdso.measure.doctor.patient import Plain, Running, Signals, printing_elsewhere
 from vdso.measure.doctor.result import OWN, Observation
 from vdso.measure.entries import Entries
@@ -29,22 +29,33 @@ LOOK_S = 3600.0  # nothing has to be done before the command ends
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`observation`: None where nothing could be counted, and `why` says why. `ended`: how a command did."""
+    """`observation`: None where nothing could be counted, and `why` says why. `ended`: how a command did.
+
+    `programs`: those that the command was and has started, as far as they were counted; `mapped`: as
+    OfCommand.mapped() has it.
+    """
 
     observation: Observation | None
     why: str
     ended: str
+    programs: tuple[Program, ...] = ()
+    mapped: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
+# Which programs a command that runs was and has started until now; None where it is not counted.
+Programs = Callable[[], tuple[Program, ...]]
+Meanwhile = Callable[[int, Programs | None], None]
 
 
 def of_command(
     command: list[str],
-    meanwhile: Callable[[int, bool], None],
-    pauses_s: tuple[float, ...],
+    meanwhile: Meanwhile,
+    pauses_s: Iterable[float],
     *,
     sites: bool = False,
 ) -> Observed:
-    """Runs it to its end. `meanwhile` is called while it runs, after each of these pauses, with its process
-    id and whether it is counted. `sites`: who calls is sampled too.
+    """Runs it to its end. `meanwhile` is called while it runs, after each of these pauses, and once it has
+    ended, with its process id and its programs. `sites`: who calls is sampled too.
 
     Raises CommandNotFound, CommandNotExecutable.
     """
@@ -54,7 +65,7 @@ def of_command(
     stopping = entries is None and meaning.raw_calls_show
     try:
         with Signals() as signals:
-            counting = OfCommand(command, sites=sites, raw_calls=stopping)
+            counting = OfCommand(command, sites=sites, raw_calls=stopping, exits=True)
             try:
                 start(counting, signals)
                 run(counting, meanwhile, pauses_s)
@@ -84,7 +95,8 @@ def of_command(
         unknown=lacking,
     )
     slowed = stopping and any(row.route == OWN for row in found.rows)
-    return Observed(Observation(found, whole=True, slowed=slowed), "", ended)
+    seen = Observation(found, whole=True, slowed=slowed)
+    return Observed(seen, "", ended, counting.programs(), counting.mapped())
 
 
 def start(running: Running, signals: Signals) -> None:
@@ -93,15 +105,17 @@ def start(running: Running, signals: Signals) -> None:
     signals.to(running)
 
 
-def run(running: Running, meanwhile: Callable[[int, bool], None], pauses_s: tuple[float, ...]) -> None:
+def run(running: Running, meanwhile: Meanwhile, pauses_s: Iterable[float]) -> None:
     """To its end, which is seen when it comes: `meanwhile` is called by a thread of its own."""
     ended = threading.Event()
+    programs = running.programs if isinstance(running, OfCommand) else None
 
     def look() -> None:
         for pause_s in pauses_s:
-            if ended.wait(pause_s):
+            over = ended.wait(pause_s)
+            meanwhile(running.pid, programs)  # what it has started may go on
+            if over:
                 return
-            meanwhile(running.pid, isinstance(running, OfCommand))
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vdso.errors import SourceError, shown
 from vdso.kernel import auxv
@@ -19,6 +19,7 @@ from vdso.measure.doctor import binary
 from vdso.measure.doctor.result import Clock
 from vdso.measure.doctor.view import CannotSee, View
 from vdso.measure.warning import NO_PATH_RATIO
+from vdso.swap.run import COUNTING_IMAGE
 
 Facts = dict[str, object]
 
@@ -114,6 +115,29 @@ def takers(view: View) -> list[tuple[str, str]]:
                 found.append((shown(path), ", ".join(functions)))
         view.takers = found
     return view.takers
+
+
+def takers_or_none(view: View) -> list[tuple[str, str]]:
+    """The same, none where they cannot be looked for."""
+    try:
+        return takers(view)
+    except CannotSee:
+        return []
+
+
+def taking_files(paths: Iterable[str]) -> list[str]:
+    """Those of these files, which a program had mapped, that take clock functions from the C library."""
+    found = []
+    for path in paths:
+        name = os.path.basename(path)
+        if ".so" not in name or name == os.path.basename(COUNTING_IMAGE):
+            continue
+        if binary.GLIBC_FILE.match(name) or binary.MUSL_FILE.match(name):
+            continue
+        with contextlib.suppress(CannotSee):
+            if binary.exported(path):
+                found.append(path)
+    return found
 
 
 def named(view: View) -> str:

@@ -70,7 +70,8 @@ class Measured:
 class View:
     """One host and one process on it. `pid` None: this process, and what it is told; `root`: below which its
     proc, sys, etc and dev are; `architecture`: as uname(2) has it; `command`: it was started to be looked at,
-    and `counted`: `vdso stat`'s image and filter are in it, which are not its own. `timed`: measures what its
+    and `counted`: `vdso stat`'s image and filter are in it, which are not its own; `called`: what sentences
+    call one that the command has started. `timed`: measures what its
     C library's functions cost, in a process made for that.
     """
 
@@ -83,6 +84,7 @@ class View:
         architecture: str = "x86_64",
         command: bool = False,
         counted: bool = False,
+        called: str = "",
         timed: "Callable[[View], tuple[Clock, ...]] | None" = None,
     ) -> None:
         self.measured = measured
@@ -91,6 +93,7 @@ class View:
         self.architecture = architecture
         self.command = command
         self.counted = counted
+        self.called = called
         # Of one that is counted: the same before that; and the kernel's image, once it was looked at.
         self.held: View | None = None
         self.kernels: Image | None = None
@@ -192,7 +195,7 @@ class View:
     def process_name(self) -> str:
         """The process as sentences call it."""
         if self.command:
-            return "the command"
+            return self.called or "the command"
         return "this process" if self.pid is None else f"process {self.pid}"
 
     def of_process(self, name: str) -> str:

@@ -32,9 +32,10 @@ def test_an_end_is_seen_while_it_is_looked_at() -> None:
     """Or the time that it ran would be longer, and how often it reads the clock less."""
     running, looked = Running(), []
 
-    def look(pid: int, counted: bool) -> None:
+    def look(pid: int, programs: observation.Programs | None) -> None:
         running.over.set()
-        looked.append((pid, counted, running.seen.wait(PATIENCE_S)))
+        looked.append((pid, programs, running.seen.wait(PATIENCE_S)))
 
-    observation.run(running, look, (0.0, PATIENCE_S))
-    assert looked == [(1, False, True)]
+    observation.run(running, look, (0.0, PATIENCE_S, PATIENCE_S))
+    # And once more when it has ended: what it has started may go on.
+    assert looked == [(1, None, True)] * 2
