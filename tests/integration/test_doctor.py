@@ -19,10 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import SOURCES, Programs, Start, Way, Words, finish, ignore_children, lacking, read_until, want
+from harness import (
+    SOURCES,
+    Programs,
+    Start,
+    Way,
+    Words,
+    finish,
+    ignore_children,
+    lacking,
+    read_until,
+    until,
+    want,
+)
 from jsonschema import Draft202012Validator
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
+
+from vdso import _core
 
 CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0")
 STATUS = {"fast": 0, "slow": 1, "unknown": 2}
@@ -455,6 +469,41 @@ def test_an_attached_process(vdso: str, doctor: Doctor, start: Start) -> None:
     found = doctor("-p", str(process.pid))
     assert found.subject["image"] == "vdso attach"
     assert "our-image" in found.findings
+
+
+def test_a_process_that_a_killed_stat_has_left(vdso: str, doctor: Doctor, start: Start) -> None:
+    """It goes on counting, for nobody: what ends that is named by the doctor, and by who would count it."""
+    process = start(["cat"])
+    read_until_it_runs(process)
+    counting = start([vdso, "stat", "-p", str(process.pid)])
+    until(lambda: counting.poll() is not None or _core.clock_inode(process.pid))
+    if counting.poll() is not None:
+        lacking("vdso stat -p")
+    counting.kill()
+    counting.wait()
+    found = doctor("-p", str(process.pid))
+    assert found.subject["image"] == "vdso stat -p"
+    way = f"vdso detach {process.pid}"
+    assert found.findings["our-counting-jumps"]["remedy"] == way
+    assert way in finish([vdso, "stat", "-p", str(process.pid)]).stderr
+    assert finish([vdso, "detach", str(process.pid)]).returncode == 0
+    assert doctor("-p", str(process.pid)).subject["image"] == "kernel"
+
+
+def test_what_stat_has_started_and_left(vdso: str, doctor: Doctor) -> None:
+    # It has come to its own program before it is left.
+    code = "sleep 60 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done; echo $!"
+    done = finish([vdso, "stat", "--", "sh", "-c", code])
+    child = int(done.stdout.split()[0])
+    try:
+        found = doctor("-p", str(child))
+    finally:
+        os.kill(child, signal.SIGKILL)
+    if found.subject["image"] != "vdso stat":
+        lacking("programs cannot be counted here")
+    assert "start it anew" in found.findings["our-counting-image"]["remedy"]
+    assert "start it anew without vdso stat" in found.findings["our-filter"]["remedy"]
+    assert "seccomp" not in found.findings
 
 
 # ---- Programs ----

@@ -100,7 +100,9 @@ def attach(pid: int, counts: _core.Counts) -> Place:
         attaching.attach(pid, page.reader_fd, counts_fd=counts.fd, program=counts.program(pid, name))
     except AlreadyAttached as already:
         raise AlreadyAttached(
-            already.message, "only what is on the host's clock, and not counted yet, can be counted"
+            already.message,
+            "only what is on the host's clock, and not counted yet, can be counted; "
+            f"vdso detach {pid} ends either",
         ) from None
     return Place(pid, page, os.fstat(page.reader_fd).st_ino)
 

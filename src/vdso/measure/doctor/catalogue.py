@@ -322,6 +322,26 @@ CHECKS = (
         vdso.ours,
     ),
     Check(
+        "our-counting-image",
+        NOTE,
+        "the clock is that of vdso stat, which has started the program",
+        "{process} reads its clock by the image that counts calls; the answers are the kernel's. Where vdso "
+        "stat has ended it stays, and a read takes 1 ns longer",
+        "start it anew: it cannot be given the kernel's back",
+        f"{MAN}/man7/vdso.7.html",
+        vdso.started_counted,
+    ),
+    Check(
+        "our-counting-jumps",
+        NOTE,
+        "vdso stat -p counts the program's calls",
+        "jumps in the vDSO of {process} lead to the image that counts them; the answers are the kernel's. "
+        "They are gone when vdso stat ends, unless it was killed",
+        "vdso detach {pid}",
+        f"{MAN}/man7/vdso.7.html",
+        vdso.counted_in_place,
+    ),
+    Check(
         "foreign-image",
         WARNING,
         "the vDSO is not the kernel's",
@@ -378,6 +398,16 @@ CHECKS = (
         "in a container: docker run --security-opt seccomp=unconfined",
         f"{KERNEL_DOCS}/userspace-api/seccomp_filter.html",
         program.filtered,
+    ),
+    Check(
+        "our-filter",
+        NOTE,
+        "a seccomp filter of ours looks at system calls",
+        "{count} on {process}, and {whose} puts one into what it starts: reads by the vDSO do not meet it, "
+        "true system calls do",
+        "start it anew without {whose}: a filter stays until its program ends",
+        f"{KERNEL_DOCS}/userspace-api/seccomp_filter.html",
+        program.filtered_by_us,
     ),
     Check(
         "seccomp-dear",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vdso.errors import shown
 from vdso.kernel import maps, process
 from vdso.measure import machine
-from vdso.measure.doctor import preload
+from vdso.measure.doctor import preload, vdso
 from vdso.measure.doctor.result import CPU_TIME, OWN
 from vdso.measure.doctor.view import CannotSee, View
 from vdso.measure.placement import ADDR_NO_RANDOMIZE
@@ -60,8 +60,25 @@ def filtered(view: View) -> Iterator[Facts]:
     """A filter, and clock calls that cost no more than others for it, as far as that was measured."""
     count = filters(view)
     graver = (*filter_dear(view), *filter_refuses(view)) if count else ()
-    if count and not graver:
+    if count and not graver and not placed_by(view):
         yield {"process": view.process_name, "count": "a filter" if count == 1 else f"{count} filters"}
+
+
+def placed_by(view: View) -> str:
+    """Which of our commands has put a filter there with its image, "" where none is seen to."""
+    try:
+        whose = vdso.whose_image(view)
+    except CannotSee:
+        return ""
+    return whose if whose in (vdso.RUN, vdso.STAT) else ""
+
+
+def filtered_by_us(view: View) -> Iterator[Facts]:
+    """One by which what it starts is followed."""
+    count, whose = filters(view), placed_by(view)
+    if count and whose:
+        number = "a filter is" if count == 1 else f"{count} filters are"
+        yield {"process": view.process_name, "count": number, "whose": whose}
 
 
 def filter_dear(view: View) -> Iterator[Facts]:

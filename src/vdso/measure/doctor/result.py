@@ -138,7 +138,8 @@ class Subject:
     """The process that was looked at. What is not known is None or "".
 
     `kind`: "self", "process" or "command"; `libc`: such as "glibc 2.36", "musl, static", "Go 1.22.1, static";
-    `image`: whose vDSO: "kernel", "vdso run", "vdso attach", "vdso stat", "none", or a file's name;
+    `image`: whose vDSO: "kernel", "vdso run", "vdso attach", "vdso stat" (which has started it), "vdso stat
+    -p", "none", or a file's name;
     `vsyscall`: that page's mode, as vdso.kernel.vsyscall has it; `preloaded`: libraries named by LD_PRELOAD
     and ld.so.preload; `ended`: how the command did, such as "exit status 0".
     """

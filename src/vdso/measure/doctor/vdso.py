@@ -72,6 +72,9 @@ FUNCTIONS: dict[str, dict[str, tuple[int, int]]] = {
 # Why there is none.
 HIDDEN, DISABLED, DISABLED_32, GVISOR, EMULATOR, OTHER = range(1, 7)
 
+# Whose image is in the kernel's place, where it is ours; and to whose jumps lead from the kernel's.
+RUN, STAT, ATTACH, STAT_PID = "vdso run", "vdso stat", "vdso attach", "vdso stat -p"
+
 # What gVisor says of itself: its messages, its name in the release, the day on which all its Linux is built.
 GVISOR_MESSAGE = "Starting gVisor"
 GVISOR_VERSION = ("gvisor", "#1 SMP Sun Jan 10 15:06:54 PST 2016")
@@ -233,38 +236,64 @@ def of_32_bits(view: View) -> Iterator[Facts]:
 
 
 def ours(view: View) -> Iterator[Facts]:
-    """The process reads its clock by an image of ours."""
+    """The process reads its clock by an image of ours, which is not there to count."""
     whose = whose_image(view)
-    if whose.startswith("vdso "):
+    if whose in (RUN, ATTACH):
         yield {"process": view.process_name, "whose": whose}
+
+
+def started_counted(view: View) -> Iterator[Facts]:
+    """`vdso stat` has started it."""
+    if whose_image(view) == STAT:
+        yield {"process": view.process_name}
+
+
+def counted_in_place(view: View) -> Iterator[Facts]:
+    """`vdso stat -p` counts it, or was killed while it did."""
+    if whose_image(view) == STAT_PID:
+        yield {"process": view.process_name, "pid": view.pid or os.getpid()}
 
 
 def anothers(view: View) -> Iterator[Facts]:
     """An image that is neither the kernel's nor ours."""
     whose = whose_image(view)
-    if whose not in ("kernel", "none") and not whose.startswith("vdso "):
+    if whose not in ("kernel", "none", RUN, STAT, ATTACH, STAT_PID):
         yield {"process": view.process_name, "whose": whose}
 
 
 def whose_image(view: View) -> str:
-    """As vdso.measure.machine.whose() has it, and "vdso attach" and "vdso stat". Raises CannotSee."""
+    """As vdso.measure.machine.whose() has it, and ATTACH, STAT and STAT_PID. Raises CannotSee."""
     mapping = maps.find(view.mappings, view.told) if view.told else None
-    if mapping and os.path.basename(mapping.name) == os.path.basename(COUNTING_IMAGE):
-        return "kernel" if view.counted else "vdso stat"  # it would not be counted on another
+    if mapping and is_counting(mapping):
+        return "kernel" if view.counted else STAT  # it would not be counted on another
     whose = machine.whose(mapping)
-    return "vdso attach" if whose == "kernel" and attached(view) else whose
+    if whose != "kernel":
+        return whose
+    page = attached(view)
+    if page is None:
+        return "kernel"
+    # The image stands behind its page. Another's may be left from before.
+    behind = (one for one in view.mappings if one.start > page.start and "x" in one.permissions)
+    image = next((one for one in behind if os.path.basename(one.name) in machine.OUR_IMAGES), None)
+    return STAT_PID if image is not None and is_counting(image) else ATTACH
 
 
-def attached(view: View) -> bool:
-    """Whether jumps to an image of ours are in the kernel's: in one that was left, only our pages are."""
-    if view.root != "/":
-        return any(
-            one.permissions == "r--s" and one.name.startswith("/memfd:vdso-clock") for one in view.mappings
-        )
-    try:
-        return _core.clock_inode(view.pid or os.getpid()) != 0
-    except OSError as error:
-        raise CannotSee(f"{view.process_name}'s vDSO", (error.strerror or str(error)).lower()) from None
+def is_counting(mapping: maps.Mapping) -> bool:
+    return os.path.basename(mapping.name) == os.path.basename(COUNTING_IMAGE)
+
+
+def attached(view: View) -> maps.Mapping | None:
+    """The clock page of the image of ours to which jumps lead from the kernel's, None without: in one that
+    was left, only our pages are. Raises CannotSee."""
+    inode = 0
+    if view.root == "/":
+        try:
+            inode = _core.clock_inode(view.pid or os.getpid())
+        except OSError as error:
+            raise CannotSee(f"{view.process_name}'s vDSO", (error.strerror or str(error)).lower()) from None
+    pages = (one for one in view.mappings if one.name.startswith("/memfd:vdso-clock"))
+    there = (one for one in pages if one.permissions == "r--s" and (view.root != "/" or one.inode == inode))
+    return next(there, None)
 
 
 # ---- vsyscall ----

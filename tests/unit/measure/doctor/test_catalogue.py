@@ -25,6 +25,10 @@ LIBRARY = bytes(elves.build(symbols=(elves.Symbol("clock_gettime", 0, 16), elves
 PRELOADED = {"proc/self/environ": "LD_PRELOAD=/opt/fake.so\0", "opt/fake.so": LIBRARY}
 FILTERED = {"proc/self/status": STATUS.replace("Seccomp:\t0", "Seccomp:\t2\nSeccomp_filters:\t1")}
 
+PAGE = "7f1000000000-7f1000002000 r--s 00000000 00:01 5 /memfd:vdso-clock:77 (deleted)\n"
+COUNTING = "7f1000003000-7f1000006000 r-xp 00000000 fe:00 6 /lib/python3/vdso/vdso-count.so\n"
+COUNTED = {"proc/self/maps": hosts.MAPS.replace("[vdso]", "/lib/python3/vdso/vdso-count.so")}
+
 
 def dear(name: str, ns: float | None) -> Any:
     return hosts.figures(hosts.clock(name, syscall_ns=ns))
@@ -142,6 +146,11 @@ PROVOKED: dict[str, tuple[dict[str, Any], str]] = {
         {"files": {"proc/self/maps": hosts.MAPS.replace("[vdso]", "/lib/python3/vdso/vdso-clock.so")}},
         "by the image of vdso run",
     ),
+    "our-counting-image": ({"files": COUNTED}, "Where vdso stat has ended it stays"),
+    "our-counting-jumps": (
+        {"pid": 7, "files": {"proc/self/maps": PAGE + COUNTING + hosts.MAPS}},
+        "vdso detach 7",
+    ),
     "foreign-image": (
         {"files": {"proc/self/maps": hosts.MAPS.replace("[vdso]", "/opt/other.so")}},
         "was given /opt/other.so",
@@ -170,6 +179,10 @@ PROVOKED: dict[str, tuple[dict[str, Any], str]] = {
         "gdb, process 4711 traces this process",
     ),
     "seccomp": ({"files": FILTERED}, "a filter on this process"),
+    "our-filter": (
+        {"files": {**FILTERED, **COUNTED}},
+        "a filter is on this process, and vdso stat puts one into what it starts",
+    ),
     "seccomp-dear": (
         {"files": FILTERED, "figures": dear("REALTIME", 16_000.0)},
         "clock_gettime(REALTIME) by system call takes 16000 ns, getppid 95",
@@ -221,6 +234,7 @@ TOO: dict[str, set[str]] = {
     "vdso-none-in-gvisor": {"gvisor"},
     "vdso-none-in-emulator": {"emulator"},
     "vdso32-disabled": {"program-32-bit"},
+    "our-filter": {"our-counting-image"},
 }
 
 
@@ -488,6 +502,5 @@ def test_what_follows_two_dashes_is_inits(tmp_path: Path) -> None:
 
 
 def test_an_attached_process(tmp_path: Path) -> None:
-    page = "7f1000000000-7f1000002000 r--s 00000000 00:01 5 /memfd:vdso-clock:77 (deleted)\n"
-    found = look(hosts.view(tmp_path, {"proc/self/maps": page + hosts.MAPS})).findings
+    found = look(hosts.view(tmp_path, {"proc/self/maps": PAGE + hosts.MAPS})).findings
     assert [(one.id, "vdso attach" in one.cause) for one in found] == [("our-image", True)]
