@@ -225,6 +225,8 @@ def test_a_filter_that_refuses_clock_calls(doctor: Doctor) -> None:
     clock = next(one for one in found.document["figures"]["clocks"] if one["clock"] == "MONOTONIC")
     assert clock["syscall_ns"] is None
     assert 0 < clock["vdso_ns"] < 10_000
+    # What answers is not what is refused.
+    assert (found.verdict, found.document["cost"]["syscall_ns"]) == ("fast", None)
 
 
 def test_a_filter_that_makes_clock_calls_dear(doctor: Doctor, privileged: Way) -> None:

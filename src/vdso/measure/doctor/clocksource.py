@@ -7,6 +7,7 @@ for each time that it applies.
 from collections.abc import Iterator
 
 from vdso.measure.doctor.view import CannotSee, View
+from vdso.measure.result import LOST
 from vdso.measure.warning import NO_PATH_RATIO, TRAPPED_NS
 
 Facts = dict[str, object]
@@ -114,12 +115,18 @@ def paravirtual_unstable(view: View) -> Iterator[Facts]:
 
 
 def measured_slow(view: View) -> bool:
-    """Whether a read by the C library takes about what a system call takes. Raises CannotSee."""
+    """Whether a read by the C library takes about what a system call takes; where a filter refuses that, what
+    answers is another way. Raises CannotSee."""
     for name in ("REALTIME", "MONOTONIC"):
         clock = view.clock(name)
-        if clock.libc_ns is None or clock.syscall_ns is None:
-            why = next(iter(clock.missing.values()), "it could not be timed")
+        if clock.libc_ns is None:
+            why = clock.missing.get("libc", "it could not be timed")
             raise CannotSee(f"what a read of {name} costs", why)
+        if clock.syscall_ns is None:
+            why = clock.missing.get("syscall", "it could not be timed")
+            if "syscall" in clock.missing and why != LOST:
+                continue  # it fails, and a read is answered: it is none
+            raise CannotSee(f"what the system call for {name} costs", why)
         if clock.libc_ns >= NO_PATH_RATIO * clock.syscall_ns:
             return True
     return False

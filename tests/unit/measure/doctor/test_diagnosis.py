@@ -230,6 +230,23 @@ def test_what_noise_has_hidden_is_no_figure(tmp_path: Path) -> None:
     assert f"  ?: MONOTONIC by the C library: {LOST}" in screen
 
 
+def test_where_the_system_call_is_refused_what_answers_is_none(tmp_path: Path) -> None:
+    refused = {"syscall_ns": None, "missing": {"syscall": "refused: it answers with an error"}}
+    clocks = hosts.clock("REALTIME", **refused), hosts.clock(**refused)
+    found = diagnosed(tmp_path, figures=hosts.figures(*clocks), observation=None)
+    assert found.verdict == FAST
+    assert found.reason == "reads of the clock of this process stay out of the kernel"
+    assert found.cost is not None
+    assert found.cost.sentence == "each clock read costs 21 ns"
+
+
+def test_a_system_call_that_could_not_be_timed_is_what_is_named(tmp_path: Path) -> None:
+    lost = hosts.clock("REALTIME", syscall_ns=None, missing={"syscall": LOST})
+    found = diagnosed(tmp_path, figures=hosts.figures(lost), observation=None)
+    assert found.verdict == UNKNOWN
+    assert found.reason == f"what the system call for REALTIME costs could not be looked at: {LOST}"
+
+
 def test_reads_dearer_than_a_system_call_save_nothing(tmp_path: Path) -> None:
     calls = hosts.observed(hosts.row(300, ns=900.0))
     found = diagnosed(tmp_path, pid=7, observation=calls)
