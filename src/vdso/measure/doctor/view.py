@@ -156,15 +156,18 @@ class View:
     @cached_property
     def clocksource(self) -> str:
         """The current one. Raises CannotSee."""
-        name = self.text(f"{CLOCKSOURCE}/current_clocksource").strip()
-        if not name:
-            raise CannotSee(f"/{CLOCKSOURCE}/current_clocksource", "it is empty")
-        return name
+        return self._clocksource_names("current_clocksource")[0]
 
     @cached_property
     def clocksources(self) -> tuple[str, ...]:
         """Those available, by the kernel's rating, the best first. Raises CannotSee."""
-        return tuple(self.text(f"{CLOCKSOURCE}/available_clocksource").split())
+        return self._clocksource_names("available_clocksource")
+
+    def _clocksource_names(self, name: str) -> tuple[str, ...]:
+        names = tuple(self.text(f"{CLOCKSOURCE}/{name}").split())
+        if not names:  # no kernel's is: something was put over it
+            raise CannotSee(f"/{CLOCKSOURCE}/{name}", "it is empty")
+        return names
 
     @cached_property
     def cpu_flags(self) -> frozenset[str]:

@@ -293,6 +293,18 @@ def test_rows_are_whole() -> None:
 # ---- What cannot be looked at ----
 
 
+@pytest.mark.parametrize("path", [CURRENT, AVAILABLE])
+def test_an_empty_file_of_sysfs(tmp_path: Path, path: str) -> None:
+    """Nothing was seen in it, and none of what takes it has looked. That the vDSO can read the clocksource
+    the kernel's data page tells."""
+    looked = look(hosts.view(tmp_path / "with", {path: "\n"}))
+    assert looked.findings == []
+    assert looked.unseen[f"/{path}", "it is empty"] == ["clocksource-not-best"]
+    without_page = look(hosts.view(tmp_path / "without", {path: "\n"}, page=None))
+    slow = {"clocksource-slow", "clocksource-only-slow"} if path == CURRENT else set()
+    assert slow <= set(without_page.unseen[f"/{path}", "it is empty"])
+
+
 def test_an_empty_proc(tmp_path: Path) -> None:
     """Nothing is found, and everything that is of files is said not to have been seen."""
     nothing: dict[str, str | bytes | None] = dict.fromkeys(hosts.FILES)
