@@ -735,6 +735,23 @@ def test_processes_that_cannot_be_looked_at(vdso: str, programs: Programs, start
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--quick", "--json"])
+def test_a_process_whose_first_thread_has_ended(
+    doctor: Doctor, programs: Programs, start: Start, option: str
+) -> None:
+    """It lives on in the others, by which it is looked at. With and without jumps in its vDSO."""
+    odd = start([programs.c("odd"), "leader"])
+    stat = Path(f"/proc/{odd.pid}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    words = [word for word in doctor.words("-p", str(odd.pid)) if word != "--quick" or option == word]
+    done = finish(words, timeout=120)
+    found = Found(json.loads(done.stdout), done.stderr)
+    doctor.schema.validate(found.document)
+    assert (found.subject["pid"], found.subject["name"], found.subject["image"]) == (odd.pid, "odd", "kernel")
+    assert f"process {odd.pid}" in found.document["reason"]
+    assert odd.poll() is None
+
+
 def test_a_process_that_is_somebody_elses(doctor: Doctor, unprivileged: list[str], start: Start) -> None:
     if not unprivileged:
         pytest.skip("it takes root to have two users")

@@ -46,15 +46,16 @@ def diagnose(
     if pid is not None and command is not None:
         raise ValueError("a process or a command")
     begun, started_ns = now_ns(time.CLOCK_REALTIME), now_ns()
-    begin = None if pid is None else there(pid)
+    task = 0 if pid is None else there(pid)
+    begin = program.started(task) if task else b""
     examined = Examination(measuring.measure(quick, take), sites)
     if command is not None:
         examined.command(command)
     elif pid is not None:
-        examined.process(pid, WINDOW_QUICK_S if quick else WINDOW_S, touch=not quick)
+        examined.process(pid, task, WINDOW_QUICK_S if quick else WINDOW_S, touch=not quick)
     else:
         examined.look(examined.view_of(None))
-    if pid is not None and begin != program.started(pid):
+    if pid is not None and (program.started(task) != begin if task == pid else not program.living(pid)):
         raise NothingToDiagnose(f"process {pid} ended while it was looked at")
     return conclude(examined, quick=quick, begun=begun, started_ns=started_ns)
 
@@ -114,11 +115,12 @@ class Examination:
         self.subject = dataclasses.replace(self.subject, ended=seen.ended)
         self.observed(seen)
 
-    def process(self, pid: int, window_s: float, *, touch: bool) -> None:
-        """Looks at it, and at how it reads the clock for that long."""
+    def process(self, pid: int, task: int, window_s: float, *, touch: bool) -> None:
+        """Looks at it, by this thread of its, and at how it reads the clock for that long."""
         from vdso.measure.doctor import observation
 
-        self.look(self.view_of(pid))
+        self.look(self.view_of(task, called=f"process {pid}"))
+        self.subject = dataclasses.replace(self.subject, pid=pid)
         self.observed(observation.of_process(pid, window_s, touch=touch, sites=self.sites))
 
     def observed(self, seen: "Observed") -> None:
@@ -152,18 +154,18 @@ def conclude(examined: Examination, *, quick: bool, begun: int, started_ns: int)
     )
 
 
-def there(pid: int) -> bytes:
-    """When the process was started. Raises NothingToDiagnose where there is none that has memory."""
-    begin = program.started(pid)
-    if not begin:
+def there(pid: int) -> int:
+    """The thread by which it is looked at. Raises NothingToDiagnose where there is none that has memory."""
+    task = program.living(pid)
+    if not task:
         if not process.proc_mounted():
             raise NothingToDiagnose(process.NOT_MOUNTED, "mount -t proc proc /proc")
         raise NothingToDiagnose(f"there is no process {pid}")
-    if os.access(process.path(pid, "auxv"), os.R_OK):
+    if os.access(process.path(task, "auxv"), os.R_OK):
         try:
-            auxv.read(pid)
+            auxv.read(task)
         except SourceError as error:
             # What is somebody else's can be looked at in part.
             if "belongs to somebody else" not in error.message:
                 raise NothingToDiagnose(error.message, error.hint) from None
-    return begin
+    return task

@@ -251,3 +251,15 @@ def started(pid: int) -> bytes:
     except OSError:
         return b""
     return b"" if len(words) < 20 or words[0] in (b"Z", b"X") else words[19]
+
+
+def living(pid: int) -> int:
+    """The first of its threads that has not ended, 0 where all have: what files in /proc tell of is gone with
+    the thread that they are of."""
+    if started(pid):
+        return pid
+    try:
+        tasks = sorted(map(int, os.listdir(process.path(pid, "task"))))
+    except OSError:
+        return 0
+    return next((task for task in tasks if started(task)), 0)

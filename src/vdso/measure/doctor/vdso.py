@@ -251,7 +251,7 @@ def started_counted(view: View) -> Iterator[Facts]:
 def counted_in_place(view: View) -> Iterator[Facts]:
     """`vdso stat -p` counts it, or was killed while it did."""
     if whose_image(view) == STAT_PID:
-        yield {"process": view.process_name, "pid": view.pid or os.getpid()}
+        yield {"process": view.process_name, "pid": view.status_number("Tgid") or view.pid}
 
 
 def anothers(view: View) -> Iterator[Facts]:

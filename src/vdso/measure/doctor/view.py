@@ -71,7 +71,7 @@ class View:
     """One host and one process on it. `pid` None: this process, and what it is told; `root`: below which its
     proc, sys, etc and dev are; `architecture`: as uname(2) has it; `command`: it was started to be looked at,
     and `counted`: `vdso stat`'s image and filter are in it, which are not its own; `called`: what sentences
-    call one that the command has started. `timed`: measures what its
+    call it, where `pid` is a thread, or was started by the command. `timed`: measures what its
     C library's functions cost, in a process made for that.
     """
 
@@ -197,8 +197,10 @@ class View:
     @property
     def process_name(self) -> str:
         """The process as sentences call it."""
+        if self.called:
+            return self.called
         if self.command:
-            return self.called or "the command"
+            return "the command"
         return "this process" if self.pid is None else f"process {self.pid}"
 
     def of_process(self, name: str) -> str:
