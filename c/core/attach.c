@@ -488,18 +488,32 @@ static void attempt(const struct vdso_attach *order, struct vdso_attach_report *
 	}
 }
 
+/*
+ * Waits that long for a SIGINT, which is blocked, also in the one that tries: it ends the tries and never one of them, which
+ * would leave a part of it in the process.
+ */
+static bool interrupted(uint64_t within_ns)
+{
+	struct timespec ts = {(time_t)(within_ns / (1000 * MS_NS)), (long)(within_ns % (1000 * MS_NS))};
+	sigset_t interrupts;
+
+	sigemptyset(&interrupts);
+	sigaddset(&interrupts, SIGINT);
+	return sigtimedwait(&interrupts, NULL, &ts) == SIGINT;
+}
+
 void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret)
 {
 	uint64_t end = vdso_threads_now_ns() + order->timeout_ns;
 	struct vdso_attach_report *report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	*ret = (struct vdso_attach_report){.outcome = VDSO_ATTACH_FAILED};
+	*ret = (struct vdso_attach_report){.outcome = VDSO_ATTACH_FAILED, .error = -EINTR};
 	if (report == MAP_FAILED) {
 		ret->error = -errno;
 		return;
 	}
 	*report = *ret;
-	for (;;) {
+	for (uint64_t pause = 0; !interrupted(pause); pause = PAUSE_NS) {
 		pid_t parent = getpid(), pid = fork();
 		int status = 0;
 
@@ -518,7 +532,6 @@ void vdso_attach(const struct vdso_attach *order, struct vdso_attach_report *ret
 			break;
 		if (vdso_threads_now_ns() + PAUSE_NS >= end)
 			break;
-		pause_ns(PAUSE_NS);
 	}
 	*ret = *report;
 	munmap(report, sizeof(*report));

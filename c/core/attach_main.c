@@ -9,7 +9,8 @@
  * --go: begin when a byte comes there. A process that has itself attached names the program as its tracer before.
  *
  * A program of its own, since it needs the kernel's image as the kernel gives it, waits for every child that it has, and
- * must be small: it is forked for each try. Status 0: it has said what came of it.
+ * must be small: it is forked for each try. SIGINT ends the tries when the one that is being made is over. Status 0: it has said
+ * what came of it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -30,6 +31,7 @@ int main(int argc, char **argv)
 {
 	struct vdso_attach order = {.clock_fd = -1, .image_fd = -1, .counts_fd = -1, .follower_fd = -1, .talk_fd = -1};
 	struct vdso_attach_report report;
+	sigset_t interrupts;
 	int go = -1;
 	char byte;
 
@@ -69,6 +71,11 @@ int main(int argc, char **argv)
 	}
 	if (order.pid <= 0 || (!order.detach && (order.clock_fd < 0 || order.image_fd < 0)))
 		return usage();
+	sigemptyset(&interrupts);
+	sigaddset(&interrupts, SIGINT);
+	/* Of one that is ignored nobody is to hear, and a blocked one would wait. */
+	if (signal(SIGINT, SIG_IGN) != SIG_IGN && sigprocmask(SIG_BLOCK, &interrupts, NULL) == 0)
+		signal(SIGINT, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* ignored before us, our child would leave no status */
 	if (go >= 0 && read(go, &byte, 1) != 1)

@@ -5,7 +5,7 @@ Parsed by hand, and without imports: argparse alone takes a quarter of the time 
 
 import sys
 
-from vdso.errors import ExtraMissing, UsageError, VdsoError, shown
+from vdso.errors import ExtraMissing, Interrupted, UsageError, VdsoError, shown
 
 # In the order in which help lists them. Each is a module of vdso.commands, imported when it is meant.
 COMMANDS = {
@@ -66,12 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
             except OSError:
                 silence()
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         # By the signal itself, so that a shell's loop around us ends too.
         import os
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if isinstance(interrupt, Interrupted):
+            report(interrupt)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
     except BrokenPipeError:
@@ -115,7 +117,7 @@ def silence() -> None:
     os.close(devnull)
 
 
-def report(error: VdsoError) -> None:
+def report(error: VdsoError | Interrupted) -> None:
     """Prints the error and its hint on the standard error stream."""
     if sys.stderr is None:  # closed by the caller
         return

@@ -203,6 +203,19 @@ class HelperMissing(SwapError):
     default_hint = "install the package again"
 
 
+class HelperEnded(SwapError):
+    """A program of the package was ended by somebody, before it said what had come of it."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while something was being done to another process. `message` says what is so of that now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = ""
+
+
 class KeeperFailed(SwapError):
     """The keeper of a tsc clock did not start, or ended at once."""
 

@@ -1,10 +1,14 @@
 """`vdso attach`: puts a running process on a clock of ours. vdso.swap.join does it."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from vdso.commands.clock_options import FREEZE, HELP_CLOCK, VALUED, ClockOptions, read_clock
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
+
+if TYPE_CHECKING:
+    from vdso.swap.join import Joined
 
 HELP = f"""\
 usage: vdso attach PID [--session NAME] [--at WHEN | --offset DURATION] [--rate X | --freeze]
@@ -87,7 +91,19 @@ def main(words: list[str]) -> int:
     values = {name: getattr(given, name.lstrip("-")) for name in VALUED}
     read_clock(options, {name: value for name, value in values.items() if value is not None}, given.freeze)
     follow = False if given.no_follow else True if given.follow or given.strict else None
+    try:
+        joined = _join(target, options, follow, patience_s, raw_calls=given.strict)
+        _say(joined, named=options.session is not None, as_json=given.json)
+    except KeyboardInterrupt as interrupt:
+        from vdso.swap.attach import told
 
+        raise told(interrupt, target) from None
+    return 0
+
+
+def _join(
+    target: int, options: ClockOptions, follow: bool | None, patience_s: float, *, raw_calls: bool
+) -> "Joined":
     from vdso.clocks.session import Adjustment, of_process
     from vdso.swap.join import join
 
@@ -102,7 +118,7 @@ def main(words: list[str]) -> int:
         options.session = found.name
 
     times = (options.at_ns, options.offset_ns, options.rate)
-    joined = join(
+    return join(
         target,
         session=options.session,
         first=None
@@ -111,21 +127,23 @@ def main(words: list[str]) -> int:
         everything=options.everything,
         timeout_s=patience_s,
         follow=follow,
-        raw_calls=given.strict,
+        raw_calls=raw_calls,
     )
+
+
+def _say(joined: "Joined", *, named: bool, as_json: bool) -> None:
     done = joined.done
     for line in joined.warnings:
         sys.stderr.write(f"vdso: {line}\n")
-    if given.json:
+    if as_json:
         from vdso.commands.output import plain, print_json
 
         print_json({**plain(done), "session": joined.session})
     else:
-        where = f" to the session {joined.session}" if options.session is not None else ""
+        where = f" to the session {joined.session}" if named else ""
         where += ", and follows it" if done.followed else ""
         stood = f"{done.stood_ns / 1e6:.1f} ms"
         sys.stdout.write(f"attached {done.name} (pid {done.pid}){where}; it stood still for {stood}\n")
-    return 0
 
 
 def _join_values(words: list[str]) -> list[str]:

@@ -34,10 +34,20 @@ def main(words: list[str]) -> int:
         return 0
     target, patience_s = pid(options.pid), timeout_s(options.timeout)
 
+    try:
+        _detach(target, patience_s, as_json=options.json)
+    except KeyboardInterrupt as interrupt:
+        from vdso.swap.attach import told
+
+        raise told(interrupt, target) from None
+    return 0
+
+
+def _detach(target: int, patience_s: float, *, as_json: bool) -> None:
     from vdso.swap.attach import detach
 
     done = detach(target, timeout_s=patience_s)
-    if options.json:
+    if as_json:
         from vdso.commands.output import print_json
 
         print_json(done)
@@ -50,4 +60,3 @@ def main(words: list[str]) -> int:
         sys.stdout.write(
             f"detached {done.name} (pid {done.pid}); it stood still for {done.stood_ns / 1e6:.1f} ms\n"
         )
-    return 0

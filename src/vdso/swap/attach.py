@@ -5,13 +5,17 @@ sessions: it is given the descriptor of a clock page.
 """
 
 import contextlib
+import errno
 import os
 import secrets
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vdso import _core
-from vdso.errors import HelperMissing, SwapError, UnsupportedMachine, VdsoError
+from vdso.errors import HelperEnded, HelperMissing, Interrupted, SwapError, UnsupportedMachine, VdsoError
 from vdso.swap.following import Follower, FollowerEnded, Following, Restraints, restraints, started
 from vdso.swap.process import process_name, yama_scope
 from vdso.swap.refusal import Report, failure
@@ -21,6 +25,9 @@ FOLLOWED_ANEW, FOLLOWED_LOST = 1, 4  # VDSO_FOLLOWED_* of c/include/attachment.h
 OPTIONAL = {_core.FILTER_READS: "--strict", _core.FILTER_ALL: "--clocks all"}
 HELPER = os.path.join(PACKAGE, "libexec", "vdso-attach")
 TIMEOUT_S = 2.0
+LEFT_S = (
+    0.1  # in which what a killed vdso-attach has left running has ended: 2 * VDSO_INJ_PATIENCE_NS, and more
+)
 NS_PER_S = 1_000_000_000
 PR_SET_PTRACER = 0x59616D61
 
@@ -75,7 +82,7 @@ def attach(
     it and its children execute from then on and answers what they ask of the clock. While the process cannot
     be stopped at once it is tried again for timeout_s. `powerless`: it may not set the host's clock, which is
     looked at again while it stands still (MaySetClock). Raises NoSuchProcess, NotAttachable, AlreadyAttached,
-    ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing.
+    ProcessBusy, PtraceRefused, SeccompRefused, HelperMissing, HelperEnded; Interrupted.
     """
     image = IMAGE if counts_fd < 0 else COUNTING_IMAGE
     try:
@@ -91,7 +98,8 @@ def attach(
         if powerless:
             words += ["--powerless", "1"]
         if follow is None:
-            return _read(pid, _run(words, timeout_s, fds), detach=False)
+            with _what_is_so(pid):
+                return _read(pid, _run(words, timeout_s, fds), detach=False)
         words += ["--filter", str(follow.filter), "--counter", str(int(follow.counter))]
         with started(pid, image_fd, page_fd, follow) as follower:
             return _follow(pid, words, timeout_s, fds, follow.filter, follower)
@@ -104,6 +112,22 @@ def _follow(
 ) -> Attached:
     """The same, with one that waits to follow it. The error says what stays with the process, too."""
     before = restraints(pid)
+    try:
+        try:
+            with _what_is_so(pid):
+                report, after = _try(pid, words, timeout_s, fds, before, follower)
+                done = _read(pid, report, detach=False, wanted=wanted)
+        except VdsoError as error:
+            raise type(error)(error.message + _left(pid, before, follower), error.hint) from None
+        gained = after.no_new_privs > before.no_new_privs
+        return replace(done, no_new_privs=gained, unready=not _answers(done, report, follower))
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(told(interrupt, pid).message + _left(pid, before, follower)) from None
+
+
+def _try(
+    pid: int, words: list[str], timeout_s: float, fds: list[int], before: Restraints, follower: Follower
+) -> tuple[Report, Restraints]:
     for last in (False, True):
         ways = [follower.way, follower.talk]
         report = _run([*words, "--follower", str(ways[0]), "--talk", str(ways[1])], timeout_s, [*fds, *ways])
@@ -113,24 +137,60 @@ def _follow(
             break
         with contextlib.suppress(FollowerEnded):
             follower.is_ready()
+    return report, after
+
+
+def told(interrupt: KeyboardInterrupt, pid: int) -> Interrupted:
+    """The same, which says what is so of a process that was being attached or detached."""
+    if isinstance(interrupt, Interrupted):
+        return interrupt
+    return Interrupted(f"interrupted: {_standing(pid)}")
+
+
+@contextlib.contextmanager
+def _what_is_so(pid: int) -> Iterator[None]:
+    """Where nobody is left to say what has come of attaching or detaching, the error says what there is.
+
+    Raises HelperEnded and Interrupted with that.
+    """
     try:
-        done = _read(pid, report, detach=False, wanted=wanted)
-    except VdsoError as error:
-        raise type(error)(error.message + _left(before, after, follower), error.hint) from None
-    gained = after.no_new_privs > before.no_new_privs
-    return replace(done, no_new_privs=gained, unready=not _answers(done, report, follower))
+        yield
+    except HelperEnded as ended:
+        time.sleep(LEFT_S)
+        hint = f"vdso detach {pid} gives it the host's clock back" if _is_attached(pid) else "try again"
+        raise HelperEnded(f"{ended.message}: {_standing(pid)}", hint) from None
+    except KeyboardInterrupt as interrupt:
+        raise told(interrupt, pid) from None
 
 
-def _left(before: Restraints, after: Restraints, follower: Follower) -> str:
-    """The rest of a sentence on why it could not be attached."""
+def _standing(pid: int) -> str:
+    return f"process {pid} ({process_name(pid)}) is {'' if _is_attached(pid) else 'not '}attached"
+
+
+def _is_attached(pid: int) -> bool:
+    try:
+        return _core.clock_inode(pid) != 0
+    except OSError:  # it has ended
+        return False
+
+
+def _left(pid: int, before: Restraints, follower: Follower) -> str:
+    """The rest of a sentence on why it could not be attached, or whether it has been."""
     ret = ""
+    after = restraints(pid)
     if after.filters > before.filters:
         ret += "; a filter stays in it, for good, "
+        attached = _is_attached(pid)
         try:
-            follower.is_ready()
-            ret += "by which its follower lets everything pass"
+            if not follower.is_ready():
+                ret += "whose follower has not said yet that it is there"
+            elif attached:
+                ret += "and its follower answers for it"
+            else:
+                ret += "by which its follower lets everything pass"
         except FollowerEnded:
-            ret += "and what it executes fails with ENOSYS until it is attached again with --follow"
+            again = "detached and attached" if attached else "attached"
+            ret += f"and what it executes fails with ENOSYS until it is {again} again with --follow"
     if after.no_new_privs > before.no_new_privs:
         ret += "; it has no_new_privs from now on, and starts setuid programs without their privilege"
     return ret
@@ -155,7 +215,8 @@ def detach(pid: int, *, timeout_s: float = TIMEOUT_S) -> Attached:
 
     Raises as attach(), and NotAttached.
     """
-    return _read(pid, _run(["detach", str(pid)], timeout_s, []), detach=True)
+    with _what_is_so(pid):
+        return _read(pid, _run(["detach", str(pid)], timeout_s, []), detach=True)
 
 
 def _run(words: list[str], timeout_s: float, fds: list[int]) -> Report:
@@ -171,10 +232,15 @@ def _run(words: list[str], timeout_s: float, fds: list[int]) -> Report:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         ) as helper:
-            if own:
-                _let_trace(helper.pid)
-            os.write(ours, b"g")
-            said, _ = helper.communicate()
+            try:
+                if own:
+                    _let_trace(helper.pid)
+                os.write(ours, b"g")
+                said, _ = helper.communicate()
+            except BaseException:  # by a signal's handler: it tries no more, and what it has begun it ends
+                helper.send_signal(signal.SIGINT)
+                helper.wait()
+                raise
     except OSError as error:
         raise HelperMissing(f"{HELPER}: {error.strerror}") from None
     finally:
@@ -184,9 +250,12 @@ def _run(words: list[str], timeout_s: float, fds: list[int]) -> Report:
             _let_trace(0)
     found = dict(word.split("=", 1) for word in said.decode().split())
     if helper.returncode != 0 or not found:
-        raise SwapError(f"{HELPER} ended with status {helper.returncode}")
+        raise HelperEnded(f"{os.path.basename(HELPER)} ended with status {helper.returncode}")
     outcome, what = found.pop("outcome"), found.pop("what")
-    return Report(outcome=outcome, what=what, **{key: int(value) for key, value in found.items()})
+    report = Report(outcome=outcome, what=what, **{key: int(value) for key, value in found.items()})
+    if outcome == "failed" and report.error == errno.EOWNERDEAD:
+        raise HelperEnded(f"{os.path.basename(HELPER)} was ended in the middle of a try")
+    return report
 
 
 def _let_trace(pid: int) -> None:
