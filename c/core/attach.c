@@ -298,7 +298,7 @@ static int look_at_space(struct vdso_attempt *a)
 	vdso_following_recall(a, tid);
 	if (a->there == 0)
 		choose_region(a);
-	else if (vdso_following_lacks(a))
+	else if (vdso_following_may_lack(a))
 		a->has_clock = true;
 	else
 		return vdso_attempt_answer(a, VDSO_ATTACH_ALREADY, 0, 0);

@@ -32,16 +32,15 @@ void vdso_following_recall(struct vdso_attempt *a, pid_t tid)
 	}
 }
 
-bool vdso_following_lacks(struct vdso_attempt *a)
+bool vdso_following_may_lack(struct vdso_attempt *a)
 {
-	struct vdso_process process;
 	struct stat clock;
 
-	if (a->order->follower_fd < 0 || fstat(a->order->clock_fd, &clock) != 0 || !vdso_membership_process(a->mem, a->there, &process))
+	if (a->order->follower_fd < 0 || fstat(a->order->clock_fd, &clock) != 0)
 		return false;
 	for (uint32_t i = 0; i < a->space.regions; i++)
 		if (a->space.region[i].at == a->there && a->space.region[i].inode == clock.st_ino && a->space.region[i].device == clock.st_dev)
-			return (process.flags & VDSO_PROCESS_FOLLOWED) == 0;
+			return true;
 	return false;
 }
 
@@ -51,6 +50,8 @@ int vdso_following_begin(struct vdso_attempt *a)
 
 	if (!vdso_membership_process(a->mem, a->there, &process))
 		return vdso_attempt_answer(a, VDSO_ATTACH_FAILED, -EFAULT, 0);
+	if ((process.flags & VDSO_PROCESS_FOLLOWED) != 0 && a->followed == VDSO_FOLLOWED_BEFORE)
+		return vdso_attempt_answer(a, VDSO_ATTACH_ALREADY, 0, 0);
 	process.flags |= VDSO_PROCESS_FOLLOWED | VDSO_PROCESS_FILTERED;
 	process.filters = (uint32_t)a->harmless;
 	process.filter = a->filter;

@@ -11,10 +11,10 @@
 /* What earlier attachments have left word of, in any of its regions. The thread is one that has not ended. */
 void vdso_following_recall(struct vdso_attempt *attempt, pid_t tid);
 
-/* Whether it is attached to that very page, and not followed, as it is to be. */
-bool vdso_following_lacks(struct vdso_attempt *attempt);
+/* Whether it is attached to that very page, and may lack the follower that it is to have: one that it had may have ended. */
+bool vdso_following_may_lack(struct vdso_attempt *attempt);
 
-/* The last step for one that was attached already. 0, or -1 and an answer. */
+/* The last step for one that was attached already. 0, or -1 and an answer: its follower is there. */
 int vdso_following_begin(struct vdso_attempt *attempt);
 
 /* After the injected code has run: 0, or -1 and an answer (the filter above the process is somebody else's). */

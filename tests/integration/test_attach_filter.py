@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -56,19 +57,39 @@ def test_a_follower_that_is_killed_comes_back(shell: Shell, follow: Said, detach
     assert shell.apart() == -OFFSET_S, "the page that it was given later too"
 
 
-def test_both_killed_and_mended(shell: Shell, follow: Said, detach: Said) -> None:
-    """Nobody answers: execs fail with ENOSYS. Attached again, it gets another filter, and a follower."""
-    follow(shell.process)
+def kill_followers(shell: Shell) -> None:
+    """Nobody answers: execs fail with ENOSYS."""
     for pid in sorted(settled(shell.pid)):
         os.kill(pid, signal.SIGSTOP)  # so that neither replaces the other
     for pid in followers(shell.pid):
         os.kill(pid, signal.SIGKILL)
     until(lambda: not followers(shell.pid), "they are still there")
     assert "implemented" in shell.ask("date +%s 2>&1")
+
+
+def test_both_killed_and_mended(shell: Shell, follow: Said, detach: Said) -> None:
+    """Attached again, it gets another filter, and a follower."""
+    follow(shell.process)
+    kill_followers(shell)
     detach(shell.process)
     follow(shell.process, "--offset", "-1000d")
     assert shell.apart() == -OFFSET_S
     assert status(shell.pid, "Seccomp_filters") == "2"
+
+
+def test_both_killed_and_followed_again(shell: Shell, say: Said, follow: Said) -> None:
+    """The same, attached as it is; with a follower that answers there is nothing to be done."""
+    follow(shell.process)
+    kill_followers(shell)
+    words = ["attach", str(shell.pid), "--follow", *PATIENCE]
+    done = say(*words)
+    assert re.match(rf"attached bash .* to the session {shell.pid}, and follows it", done.stdout), done
+    assert shell.itself() == shell.apart() == OFFSET_S
+    assert status(shell.pid, "Seccomp_filters") == "2"
+    until(lambda: len(followers(shell.pid)) == 2, "one follower and its guard")
+    assert_refused(say(*words), 123, rf"process {shell.pid} \(bash\) is attached already")
+    assert status(shell.pid, "Seccomp_filters") == "2"
+    assert shell.itself() == shell.apart() == OFFSET_S
 
 
 def test_its_name_is_free_again(shell: Shell, follow: Said, detach: Said, name: str) -> None:

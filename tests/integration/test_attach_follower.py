@@ -109,7 +109,7 @@ def test_all_end_with_it(shell: Shell, fake: Fake, monkeypatch: pytest.MonkeyPat
     fake(*["listening"] * 9)
     with pytest.raises(errors.SwapError, match=r"a filter .* ENOSYS") as caught:
         attach(shell)
-    assert "with --follow" in caught.value.message + caught.value.hint
+    assert "--follow gives it another filter" in caught.value.hint
     assert "implemented" in shell.ask("date +%s 2>&1")
     with contextlib.suppress(errors.NotAttached):  # on a busy machine it may have come too late for that
         attaching.detach(shell.pid, timeout_s=20)

@@ -23,7 +23,8 @@ without restarting it. It stands still for a millisecond or so, and never for mo
   --follow           also what it and its children execute from now on; its waits and timers to an absolute
                      time, and what sets the clock, which sets this one and never the host's. By a seccomp
                      filter, which the process keeps for good. It is the default for a process that may set
-                     the host's clock (CAP_SYS_TIME). Alone, for a process that is attached and not followed
+                     the host's clock (CAP_SYS_TIME). Alone, for a process that is attached and not followed,
+                     or whose follower has ended
   --no-follow        leave it without the filter, even so
   --strict           with --follow, answer the system calls that read a clock too; each takes some 20 us
   --timeout SECONDS  for how long to try again while the process cannot be stopped (default 2)

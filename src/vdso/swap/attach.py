@@ -189,8 +189,7 @@ def _left(pid: int, before: Restraints, follower: Follower) -> str:
             else:
                 ret += "by which its follower lets everything pass"
         except FollowerEnded:
-            again = "detached and attached" if attached else "attached"
-            ret += f"and what it executes fails with ENOSYS until it is {again} again with --follow"
+            ret += "and what it executes fails with ENOSYS until it is attached again with --follow"
     if after.no_new_privs > before.no_new_privs:
         ret += "; it has no_new_privs from now on, and starts setuid programs without their privilege"
     return ret
@@ -206,7 +205,7 @@ def _answers(done: Attached, report: Report, follower: Follower) -> bool:
         raise SwapError(
             f"process {done.pid} ({done.name}) is attached with a filter that nobody answers: what it "
             "executes and its deadlines fail with ENOSYS",
-            f"vdso detach {done.pid}, and attach it again with --follow, which gives it another filter",
+            f"vdso attach {done.pid} --follow gives it another filter, with a follower",
         ) from None
 
 
