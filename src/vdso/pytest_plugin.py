@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vdso.swap.travel import Clock
 
 _not_possible = pytest.StashKey[str]()  # why the run does not begin at --at, and all of it is skipped
+_traveller = pytest.StashKey["Traveller"]()  # the test's own
 _begun = pytest.StashKey[dict["pytest.FixtureDef[Any]", list["Clock"]]]()  # by what fixtures have set up
 
 
@@ -80,6 +81,11 @@ class Traveller:
     @rate.setter
     def rate(self, rate: float) -> None:
         self.clock.rate = rate
+
+    @property
+    def begun(self) -> "tuple[Clock, ...]":
+        """The clocks of the journeys that it began."""
+        return tuple(self._clocks)
 
     def end(self) -> None:
         """Ends all journeys that it began."""
@@ -167,7 +173,7 @@ def _travel_first(item: Any) -> None:
 @pytest.fixture
 def travel(request: pytest.FixtureRequest) -> Generator[Traveller, None, None]:
     """Journeys that end with the test: travel("2030-01-01"), travel.move_to(...), travel.shift("1h")."""
-    traveller = Traveller()
+    request.node.stash[_traveller] = traveller = Traveller()
     marker = _marker(request.node)
     refused = _go(traveller, marker) if marker is not None else None
     if refused is not None:
@@ -195,13 +201,14 @@ def _go(traveller: Traveller, marker: pytest.Mark) -> "VdsoError | None":
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
-    """What a test began and did not end, ends with it."""
+    """What a test's body began and did not end, ends with it; what its fixture began, with the test."""
     before = _journeys()
     outcome = yield
     module = sys.modules.get("vdso.swap.travel")
     if module is None:
         return
-    _end_all_but(before)
+    traveller = item.stash.get(_traveller, None)
+    _end_all_but([*before, *(traveller.begun if traveller is not None else ())])
     from vdso.errors import SwapError, VdsoError
 
     error = outcome.excinfo[1] if outcome.excinfo is not None else None

@@ -123,6 +123,36 @@ def test_as_its_clock(travel):
     run(pytester, tests, passed=4)
 
 
+def test_the_fixture_lasts_until_the_end(pytester: pytest.Pytester) -> None:
+    tests = """
+years = []
+
+@pytest.fixture
+def after(travel):
+    yield
+    years.append(year())
+
+@pytest.fixture
+def before():
+    yield
+    years.append(year())
+
+def test_both(before, travel, after):
+    travel("2030-01-01")
+    vdso.travel("2040-01-01").start()
+    assert year() == 2040
+
+def test_fails(before, travel, after):
+    travel("2031-01-01")
+    assert False
+
+def test_by_another(after):
+    assert years == [2030, THIS, 2031, THIS]
+    assert year() == THIS
+"""
+    run(pytester, tests, passed=2, failed=1)
+
+
 def test_a_decorated_class(pytester: pytest.Pytester) -> None:
     tests = """
 @vdso.freeze("2030-01-01")
