@@ -196,6 +196,8 @@ static int prepare(void *context, const struct vdso_clock_record *old, uint64_t 
 
 	if (err == 0 && has_all(old))
 		err = adjust_own(old, w->source, w->adjustment, lead, ret, latest);
+	if (w->adjustment->discipline != NULL)
+		ret->discipline = *w->adjustment->discipline;
 	return err;
 }
 
@@ -347,6 +349,7 @@ int vdso_adjust_look(const struct vdso_clock_record *record, const struct vdso_s
 	/* A keeper's line is the kernel's clock and the offset, but for some ns. */
 	ret->now = clock->kind == VDSO_KIND_JUMP ? ret->host :
 		   ret->counter ? sum(ret->host, clock->offset) : vdso_clock_evaluate(clock, ret->host, 0);
+	ret->discipline = record->discipline;
 	ret->moved = vdso_time_compare(ret->now, ret->host) != 0 || ret->rate != VDSO_RATE_ONE;
 	return 0;
 }

@@ -38,6 +38,7 @@ struct vdso_adjustment {
 	enum vdso_adjust_rate how;
 	struct vdso_time by; /* seconds of any sign, nsec below a second */
 	uint64_t rate;
+	const struct vdso_discipline *discipline; /* NULL: stays */
 };
 
 /* What a session's clock says, at one instant. */
@@ -49,6 +50,7 @@ struct vdso_adjusted {
 	bool all;              /* MONOTONIC, BOOTTIME and RAW are scaled too */
 	bool counter;          /* a keeper's, which nobody else writes */
 	bool moved;            /* anything of it is not the host's */
+	struct vdso_discipline discipline;
 };
 
 /* The first record of a page that nobody reads yet. `all`: MONOTONIC and its like follow the rate. */

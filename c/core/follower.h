@@ -127,6 +127,7 @@ struct vdso_follower_shared {
 	uint32_t nevers; /* counts times that are never: each is another one, by which its timer is known again */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
+	uint64_t carried_out; /* the notification that has set a clock last, or told adjtimex something, answered or not */
 	int32_t command; /* what exec'd first: whoever started it reads its standard error stream */
 	int32_t child; /* the command, where we are its parent; 0 once it has ended */
 };

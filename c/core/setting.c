@@ -77,22 +77,11 @@ bool vdso_setting_is(const struct seccomp_data *data)
 
 static int set(struct vdso_follower *f, uint32_t session, int64_t sec, int64_t nsec)
 {
-	struct vdso_adjustment adjustment = {.time = VDSO_TIME_AT, .by = {.sec = sec, .nsec = (uint64_t)nsec}};
-	struct vdso_page page;
-	int err;
-
 	if (!vdso_tuning_settable(sec) || nsec < 0 || nsec >= (int64_t)VDSO_NSEC_PER_SEC)
 		return -EINVAL;
 	if (session == NO_SESSION)
 		return -EPERM;
-	err = vdso_sessions_write(f, session, &page);
-	if (err != 0)
-		return err;
-	err = vdso_sessions_adjust(&page, &adjustment);
-	if (err == 0)
-		vdso_tuning_set(f, session, &page);
-	vdso_page_close(&page);
-	return err;
+	return vdso_tuning_set(f, session, (struct vdso_time){.sec = sec, .nsec = (uint64_t)nsec});
 }
 
 /* ---- adjtimex ---- */

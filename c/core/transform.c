@@ -339,7 +339,8 @@ int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *s
 		if (err != 0)
 			return err;
 		if (in_time(source, latest))
-			return vdso_page_finish(page, true);
+			/* Whoever waits does so for the clocks. */
+			return vdso_page_finish(page, memcmp(next.clock, old.clock, sizeof(next.clock)) != 0);
 	}
 	return -ETIMEDOUT;
 }

@@ -108,8 +108,8 @@ typedef int vdso_prepare(void *context, const struct vdso_clock_record *old, uin
 			 uint64_t *latest);
 
 /*
- * Publishes what `prepare` makes, and wakes who waits for it. Looks at the time again before the record becomes visible, and
- * starts over where it is too late by then. -ETIMEDOUT: the machine is too busy for the lead.
+ * Publishes what `prepare` makes, and wakes who waits for it if it changes a clock. Looks at the time again before the record
+ * becomes visible, and starts over where it is too late by then. -ETIMEDOUT: the machine is too busy for the lead.
  */
 int vdso_clock_publish_ahead(struct vdso_page *page, const struct vdso_source *source, vdso_prepare *prepare, void *context,
 			     uint64_t lead_ns);

@@ -1,6 +1,8 @@
 #include "tuning.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
+#include <string.h>
 
 #include "sessions.h"
 #include "threads.h"
@@ -27,9 +29,6 @@
 #ifndef ADJ_ADJTIME
 #define ADJ_ADJTIME 0x8000
 #endif
-#ifndef ADJ_OFFSET_READONLY
-#define ADJ_OFFSET_READONLY 0x2000
-#endif
 #define SINGLESHOT (ADJ_OFFSET_SINGLESHOT & ~ADJ_ADJTIME)
 
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
@@ -43,11 +42,6 @@ bool vdso_tuning_settable(int64_t sec)
 }
 
 /* ---- what is remembered ---- */
-
-static struct vdso_discipline *discipline_in(const struct vdso_page *page)
-{
-	return (struct vdso_discipline *)((char *)page->header + VDSO_DISCIPLINE_AT);
-}
 
 /* As a kernel begins, whom nobody has disciplined; that of a clock which says `now` from then on. */
 static void begin(struct vdso_discipline *d, const struct vdso_adjusted *now)
@@ -68,17 +62,6 @@ static void forget_errors(struct vdso_discipline *d)
 	d->maxerror = d->esterror = ERROR_MAX;
 }
 
-void vdso_tuning_set(const struct vdso_follower *f, uint32_t session, struct vdso_page *page)
-{
-	struct vdso_discipline *d = discipline_in(page);
-	struct vdso_adjusted now;
-
-	if (vdso_sessions_now(f, session, &now) != 0)
-		return;
-	begin(d, &now);
-	forget_errors(d);
-}
-
 /* An error grows until somebody says that it has not. */
 static void let_error_grow(struct vdso_discipline *d)
 {
@@ -92,39 +75,38 @@ static void let_error_grow(struct vdso_discipline *d)
 	}
 }
 
-/* ---- adjustments ---- */
+/* ---- what is to be done ---- */
 
-static int shift(struct vdso_page *page, int64_t sec, int64_t nsec)
+static void shift(struct vdso_adjustment *a, int64_t sec, int64_t nsec)
 {
-	struct vdso_adjustment adjustment = {
-		.time = VDSO_TIME_SHIFT,
-		.by = vdso_time_add((struct vdso_time){0}, sec, nsec),
-	};
-
-	return vdso_sessions_adjust(page, &adjustment);
+	if (sec == 0 && nsec == 0)
+		return;
+	a->time = VDSO_TIME_SHIFT;
+	a->by = vdso_time_add(a->by, sec, nsec);
 }
 
 /* The same, to where a clock may be set. */
-static int step(struct vdso_page *page, const struct vdso_adjusted *now, int64_t sec, int64_t nsec)
+static int step(struct vdso_adjustment *a, const struct vdso_adjusted *now, int64_t sec, int64_t nsec)
 {
 	/* Beyond that in either direction there is no clock that it could be added to. */
 	if (sec < -2 * SETTABLE_END || sec > 2 * SETTABLE_END || !vdso_tuning_settable(vdso_time_add(now->now, sec, nsec).sec))
 		return -EINVAL;
-	return shift(page, sec, nsec);
+	shift(a, sec, nsec);
+	return 0;
 }
 
 /* A frequency or a tick is a rate, on top of the session's own. */
-static int change_rate(struct vdso_page *page, const struct vdso_adjusted *now, struct vdso_discipline *d)
+static void change_rate(struct vdso_adjustment *a, const struct vdso_adjusted *now, struct vdso_discipline *d)
 {
 	double pace = (double)d->tick / TICK_USUAL * (1 + (double)d->freq / 65536 / PARTS_PER_MILLION);
-	struct vdso_adjustment adjustment = {.how = VDSO_RATE_SET, .rate = (uint64_t)((double)d->base * pace + 0.5)};
+	uint64_t rate = (uint64_t)((double)d->base * pace + 0.5);
 
-	if (adjustment.rate > VDSO_RATE_MAX)
-		adjustment.rate = VDSO_RATE_MAX;
-	if (adjustment.rate == now->rate)
-		return 0;
-	d->rate = adjustment.rate;
-	return vdso_sessions_adjust(page, &adjustment);
+	if (rate > VDSO_RATE_MAX)
+		rate = VDSO_RATE_MAX;
+	if (rate == now->rate)
+		return;
+	a->how = VDSO_RATE_SET;
+	a->rate = d->rate = rate;
 }
 
 /* ---- the call ---- */
@@ -179,33 +161,87 @@ static int64_t phase(const struct vdso_discipline *d, int64_t offset)
 	return clamp(offset, -PHASE_MAX, PHASE_MAX);
 }
 
-static int adjust(struct vdso_page *page, const struct vdso_adjusted *now, struct vdso_discipline *d, const struct timex *t)
+/* What the call comes to, and what it leaves of *d. */
+static int plan(struct vdso_adjustment *a, const struct vdso_adjusted *now, struct vdso_discipline *d, const struct timex *t)
 {
-	struct vdso_discipline next = *d;
+	const int64_t freq = d->freq, tick = d->tick;
 	int err = validate(t);
 
 	if (err == 0 && (t->modes & ADJ_ADJTIME) != 0)
-		return (t->modes & ADJ_OFFSET_READONLY) != 0 ? 0 :
-							       step(page, now, t->offset / USEC_PER_SEC,
-								    t->offset % USEC_PER_SEC * 1000);
+		return step(a, now, t->offset / USEC_PER_SEC, t->offset % USEC_PER_SEC * 1000);
 	if (err == 0 && (t->modes & ADJ_SETOFFSET) != 0) {
-		err = step(page, now, t->time.tv_sec, t->time.tv_usec * ((t->modes & ADJ_NANO) != 0 ? 1 : 1000));
-		forget_errors(&next);
+		err = step(a, now, t->time.tv_sec, t->time.tv_usec * ((t->modes & ADJ_NANO) != 0 ? 1 : 1000));
+		forget_errors(d);
 	}
 	if (err != 0)
 		return err;
-	take(&next, t);
-	if ((t->modes & ADJ_OFFSET) != 0 && (next.status & STA_PLL) != 0)
-		err = shift(page, 0, phase(&next, t->offset));
+	take(d, t);
+	if ((t->modes & ADJ_OFFSET) != 0 && (d->status & STA_PLL) != 0)
+		shift(a, 0, phase(d, t->offset));
 	/* A frozen clock is not a daemon's to let go on: it keeps what it is told of a rate for none. */
 	if ((t->modes & ADJ_FREQUENCY) != 0 && now->rate != 0)
-		next.freq = clamp(t->freq, -FREQUENCY_MAX, FREQUENCY_MAX);
+		d->freq = clamp(t->freq, -FREQUENCY_MAX, FREQUENCY_MAX);
 	if ((t->modes & ADJ_TICK) != 0 && now->rate != 0)
-		next.tick = t->tick;
-	if (err == 0 && (next.freq != d->freq || next.tick != d->tick))
-		err = change_rate(page, now, &next);
+		d->tick = t->tick;
+	if (d->freq != freq || d->tick != tick)
+		change_rate(a, now, d);
+	return 0;
+}
+
+/* ---- once, also where a follower dies over it ---- */
+
+/* The notification that is being answered. */
+static uint64_t call_of(const struct vdso_follower *f)
+{
+	return ((const struct seccomp_notif *)f->shared->notification)->id;
+}
+
+/*
+ * Whether a predecessor has carried it out and died before it was answered. What the program's memory says may be the answer
+ * by then. The record has it from the moment on in which it takes effect, until as many calls of other followers have been;
+ * what the guard keeps has it a moment later, for good.
+ */
+static bool is_done(const struct vdso_follower *f, const struct vdso_discipline *d)
+{
+	const uint64_t call = call_of(f);
+	bool ret = f->shared->carried_out == call;
+
+	for (unsigned i = 0; i < VDSO_CALLS; i++)
+		ret = ret || d->call[i] == call;
+	return ret;
+}
+
+static int carry_out(struct vdso_follower *f, struct vdso_page *page, const struct vdso_adjustment *planned,
+		     struct vdso_discipline *d)
+{
+	struct vdso_adjustment a = *planned;
+	int err;
+
+	memmove(&d->call[1], &d->call[0], sizeof(d->call) - sizeof(d->call[0]));
+	d->call[0] = call_of(f);
+	a.discipline = d;
+	err = vdso_sessions_adjust(page, &a);
 	if (err == 0)
-		*d = next;
+		f->shared->carried_out = d->call[0];
+	return err;
+}
+
+int vdso_tuning_set(struct vdso_follower *f, uint32_t session, struct vdso_time to)
+{
+	const struct vdso_adjustment a = {.time = VDSO_TIME_AT, .by = to};
+	struct vdso_adjusted now;
+	struct vdso_page page;
+	int err = vdso_sessions_write(f, session, &page);
+
+	if (err != 0)
+		return err;
+	err = vdso_sessions_now(f, session, &now);
+	if (err == 0 && !is_done(f, &now.discipline)) {
+		begin(&now.discipline, &now);
+		forget_errors(&now.discipline);
+		err = carry_out(f, &page, &a, &now.discipline);
+	}
+	vdso_page_close(&page);
 	return err;
 }
 
@@ -228,35 +264,46 @@ static void report(const struct vdso_discipline *d, const struct vdso_adjusted *
 	};
 }
 
-/* With the page open for writing; NULL: nobody but its keeper may, who tells it nothing. */
-static int adjust_and_report(const struct vdso_follower *f, uint32_t session, struct vdso_page *page, struct timex *t)
+static int adjust(struct vdso_follower *f, uint32_t session, const struct timex *t)
 {
-	struct vdso_discipline none = {0}, *d = page != NULL ? discipline_in(page) : &none;
+	struct vdso_adjustment a = {0};
 	struct vdso_adjusted now;
+	struct vdso_page page;
+	int err = vdso_sessions_write(f, session, &page);
+
+	if (err != 0)
+		return err;
+	err = vdso_sessions_now(f, session, &now);
+	if (err == 0 && !is_done(f, &now.discipline)) {
+		begin(&now.discipline, &now);
+		let_error_grow(&now.discipline);
+		err = plan(&a, &now, &now.discipline, t);
+		if (err == 0)
+			err = carry_out(f, &page, &a, &now.discipline);
+	}
+	vdso_page_close(&page);
+	return err;
+}
+
+/* Without waiting for anybody, who may have the page open for writing. */
+static int tell(const struct vdso_follower *f, uint32_t session, struct timex *t)
+{
+	struct vdso_adjusted now;
+	struct vdso_discipline *d = &now.discipline;
 	int err = vdso_sessions_now(f, session, &now);
 
 	if (err != 0)
 		return err;
 	begin(d, &now);
 	let_error_grow(d);
-	if (t->modes != 0) {
-		err = page != NULL || t->modes == ADJ_OFFSET_SS_READ ? adjust(page, &now, d, t) : -EPERM;
-		if (err == 0)
-			err = vdso_sessions_now(f, session, &now);
-		if (err != 0)
-			return err;
-	}
 	report(d, &now, t);
 	return (d->status & (STA_UNSYNC | STA_CLOCKERR)) != 0 ? TIME_ERROR : TIME_OK;
 }
 
 int vdso_tuning_adjust(struct vdso_follower *f, uint32_t session, struct timex *t)
 {
-	struct vdso_page page;
-	bool open = vdso_sessions_write(f, session, &page) == 0;
-	int ret = adjust_and_report(f, session, open ? &page : NULL, t);
+	bool reads = t->modes == 0 || (t->modes & ADJ_OFFSET_SS_READ) == ADJ_OFFSET_SS_READ;
+	int err = reads ? 0 : adjust(f, session, t);
 
-	if (open)
-		vdso_page_close(&page);
-	return ret;
+	return err != 0 ? err : tell(f, session, t);
 }

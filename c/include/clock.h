@@ -15,7 +15,7 @@
 
 #define VDSO_CLOCK_IDS 12u /* CLOCK_REALTIME (0) to CLOCK_TAI (11); other ids go to the kernel's own function */
 #define VDSO_CLOCK_SLOTS 4u
-#define VDSO_CLOCK_SCHEMA 0x33304b434f4c4356u /* "VCLOCK03": changes with any member below */
+#define VDSO_CLOCK_SCHEMA 0x34304b434f4c4356u /* "VCLOCK04": changes with any member below */
 
 #define VDSO_NSEC_PER_SEC 1000000000u
 #define VDSO_LEAD_NS 2000000u
@@ -102,9 +102,29 @@ struct vdso_clock {
 
 _Static_assert(sizeof(struct vdso_clock) == 2 * VDSO_LINE, "a clock is two lines");
 
+#define VDSO_CALLS 7u
+
+/*
+ * What adjtimex has been told of a session's clock (tuning.h). No reading of the clock looks at it; in the record it changes
+ * together with what it has been told for. All 0: nothing yet.
+ */
+struct vdso_discipline {
+	int64_t freq, tick, maxerror, esterror, constant;
+	int32_t status, tai;
+	uint64_t base; /* the session's rate without frequency and tick, in 32.32 */
+	uint64_t rate; /* and with them, as it was set: another one is somebody else's, for whom they are none */
+	uint64_t since_ns; /* CLOCK_MONOTONIC: from when on maxerror grows */
+	/* The calls that have set the clock or told it something, by their notifications, the newest first: each listener counts
+	 * on from a random number of 64 bits. Whoever answers one that its predecessor has carried out finds it here. */
+	uint64_t call[VDSO_CALLS];
+};
+
 struct vdso_clock_record {
 	struct vdso_clock clock[VDSO_CLOCK_IDS];
+	struct vdso_discipline discipline;
 };
+
+_Static_assert(sizeof(struct vdso_discipline) == 2 * VDSO_LINE, "what adjtimex is told is two lines");
 
 /* The same arithmetic as the protocol's, with K and the record's size known to the compiler: the image's quick path. */
 #define VDSO_CLOCK_STRIDE \
@@ -121,20 +141,7 @@ struct vdso_clock_page {
 	struct vdso_clock_slot slot[VDSO_CLOCK_SLOTS];
 };
 
-/* What adjtimex has been told of a session's clock (tuning.h), in the room behind its slots: for who has the page's lock, to
- * read and to write. All 0: nothing yet. */
-struct vdso_discipline {
-	int64_t freq, tick, maxerror, esterror, constant;
-	int32_t status, tai;
-	uint64_t base; /* the session's rate without frequency and tick, in 32.32 */
-	uint64_t rate; /* and with them, as it was set: another one is somebody else's, for whom they are none */
-	uint64_t since_ns; /* CLOCK_MONOTONIC: from when on maxerror grows */
-};
-
-#define VDSO_DISCIPLINE_AT (VDSO_CLOCK_BYTES - 2u * VDSO_LINE)
-
-_Static_assert(sizeof(struct vdso_clock_page) <= VDSO_DISCIPLINE_AT && sizeof(struct vdso_discipline) <= 2u * VDSO_LINE,
-	       "there is room for it");
+_Static_assert(sizeof(struct vdso_clock_page) <= VDSO_CLOCK_BYTES, "the page has room for it");
 _Static_assert(sizeof(struct vdso_clock_slot) == VDSO_CLOCK_STRIDE, "the slot is one stride");
 
 #endif

@@ -155,7 +155,7 @@ static void test_steps(unsigned steps)
 	unsigned failed = 0, late = 0;
 	struct writer w;
 
-	begin(&w, false, &(struct vdso_adjustment){VDSO_TIME_AT, VDSO_RATE_SET, seconds(2000000000, 123456789), 0});
+	begin(&w, false, &(struct vdso_adjustment){.time = VDSO_TIME_AT, .by = seconds(2000000000, 123456789), .how = VDSO_RATE_SET});
 	hot.image = &w.image;
 	start_readers(&hot, thread, read_either);
 	/* On a busy machine the readers may be late to begin. */
@@ -179,7 +179,7 @@ static void test_first(void)
 	struct writer w;
 	int64_t mono;
 
-	begin(&w, true, &(struct vdso_adjustment){VDSO_TIME_OFFSET, VDSO_RATE_SET, seconds(-1000, 0), 0});
+	begin(&w, true, &(struct vdso_adjustment){.time = VDSO_TIME_OFFSET, .by = seconds(-1000, 0), .how = VDSO_RATE_SET});
 	mono = read_ns(&w.image, CLOCK_MONOTONIC);
 	sleep_ns(20000000);
 	check(read_ns(&w.image, CLOCK_MONOTONIC) == mono && kernel_ns(CLOCK_MONOTONIC) - mono < INT64_C(10000000000),
@@ -187,7 +187,7 @@ static void test_first(void)
 	check(off(&w, CLOCK_REALTIME) < INT64_C(-1000000000000), "and set beside the host's clock");
 	end(&w);
 
-	begin(&w, false, &(struct vdso_adjustment){VDSO_TIME_KEEP, VDSO_RATE_SET, seconds(0, 0), 1000000 * VDSO_RATE_ONE});
+	begin(&w, false, &(struct vdso_adjustment){.how = VDSO_RATE_SET, .rate = 1000000 * VDSO_RATE_ONE});
 	check(off(&w, CLOCK_MONOTONIC) <= 0, "MONOTONIC is left alone where only the walls are moved");
 	sleep_ns(20000000);
 	check(off(&w, CLOCK_REALTIME) > INT64_C(10000000000000), "a million times as fast");
@@ -202,7 +202,7 @@ static void test_thaw(void)
 	uint64_t version;
 	int64_t at;
 
-	begin(&w, true, &(struct vdso_adjustment){VDSO_TIME_KEEP, VDSO_RATE_SET, seconds(0, 0), 60 * VDSO_RATE_ONE});
+	begin(&w, true, &(struct vdso_adjustment){.how = VDSO_RATE_SET, .rate = 60 * VDSO_RATE_ONE});
 	check(adjust(&w, rate(0)) == 0 && adjust(&w, rate(0)) == 0, "frozen, and frozen again");
 	sleep_ns(20000000);
 	at = read_ns(&w.image, CLOCK_REALTIME);
@@ -223,7 +223,7 @@ static void test_thaw(void)
 	sleep_ns(50000000);
 	check(read_ns(&w.image, CLOCK_REALTIME) - (at - INT64_C(86400000000000)) > INT64_C(60) * 30000000,
 	      "goes on at the rate that it had");
-	check(adjust(&w, (struct vdso_adjustment){VDSO_TIME_OFFSET, VDSO_RATE_SET, seconds(0, 0), VDSO_RATE_ONE}) == 0 &&
+	check(adjust(&w, (struct vdso_adjustment){.time = VDSO_TIME_OFFSET, .how = VDSO_RATE_SET, .rate = VDSO_RATE_ONE}) == 0 &&
 		      off(&w, CLOCK_REALTIME) <= 0 && off(&w, CLOCK_TAI) <= 0,
 	      "and a reset is the host's time");
 	end(&w);
@@ -238,7 +238,7 @@ static void test_coarse(void)
 	struct writer w;
 
 	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
-		struct vdso_adjustment set = {VDSO_TIME_AT, VDSO_RATE_SET, seconds(at, 0), rates[i]};
+		struct vdso_adjustment set = {.time = VDSO_TIME_AT, .by = seconds(at, 0), .how = VDSO_RATE_SET, .rate = rates[i]};
 
 		begin(&w, false, &set);
 		early += w.image.time(NULL) < at || read_ns(&w.image, CLOCK_REALTIME_COARSE) < at * 1000000000;
@@ -310,7 +310,7 @@ static void test_limits(void)
 		      read_ns(&w.image, CLOCK_REALTIME) == -INT64_C(999999999995),
 	      "before 1970");
 	/* A line whose advance leaves 62 bits: renewed in time it goes on, else it stands still there, and never goes back. */
-	vdso_adjust_first(&w.source, true, &(struct vdso_adjustment){VDSO_TIME_KEEP, VDSO_RATE_SET, seconds(0, 0), VDSO_RATE_MAX},
+	vdso_adjust_first(&w.source, true, &(struct vdso_adjustment){.how = VDSO_RATE_SET, .rate = VDSO_RATE_MAX},
 			  &record);
 	for (int id = 0; id < (int)VDSO_CLOCK_IDS; id++)
 		for (int i = 0; i < 2; i++)

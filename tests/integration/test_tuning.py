@@ -3,14 +3,29 @@
 import errno
 import json
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import SOURCES, Start, Way, finish, read_until
+from harness import (
+    SOURCES,
+    TIMEOUT_S,
+    Start,
+    Way,
+    finish,
+    follower_of,
+    guard_of,
+    holders,
+    read_until,
+    until,
+    want,
+    without_time,
+)
 
-from vdso.clocks.session import find_open, state
+from vdso.clocks.session import Adjustment, find_open, state
 
 OFFSET, FREQUENCY, MAXERROR, ESTERROR, STATUS, TIMECONST = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
 TAI, SETOFFSET, MICRO, NANO, TICK = 0x80, 0x100, 0x1000, 0x2000, 0x4000
@@ -190,3 +205,91 @@ def test_one_clock_of_two_followers(privileged: Way, start: Start) -> None:
     assert tuned.clock()[1] == 1
     other(SETOFFSET, sec=1)
     assert tuned()["maxerror"] == UNKNOWN_US
+
+
+def test_what_is_only_read_waits_for_nobody(privileged: Way, start: Start) -> None:
+    """While another process has the page to write, and be it stopped."""
+    tuned = Tuned(privileged, start, *FROZEN)
+    set_to = tuned(STATUS | MAXERROR | ESTERROR | TAI, status=STA_PLL, esterror=7, constant=37)
+    assert (set_to["ret"], set_to["esterror"], set_to["tai"]) == (TIME_OK, 7, 37)
+    _, page = find_open(tuned.name)
+    page.adjust(*Adjustment(shift_ns=0).words())  # and has it from then on
+    try:
+        for modes in (0, SS_READ):
+            said = tuned(modes)
+            assert {**said, "modes": 0, "maxerror": 0} == {**set_to, "modes": 0, "maxerror": 0}
+    finally:
+        page.release()
+
+
+# ---- once, also where a follower is killed over it ----
+
+# At which of its system calls, from its wait on: before the clock is adjusted, once it has been, once the
+# page is closed, before the program's memory is written, and before the call is answered.
+KILLED_AT = ["futex:1", "futex:2", "munmap:2", "process_vm_writev,pwrite64:1", "ioctl:3"]
+
+
+def kill_follower_at(start: Start, name: str, where: str) -> None:
+    """Once it has come there."""
+    calls, _, count = where.partition(":")
+    inject = f"inject={calls}:signal=SIGKILL:when={count}"
+    follower = until(lambda: follower_of(name))
+    tracer = start([want("strace", "strace"), "-o", os.devnull, "-e", inject, "-p", str(follower)])
+    assert tracer.stderr is not None
+    read_until(tracer.stderr.fileno(), "attached")
+
+
+@pytest.mark.parametrize("where", KILLED_AT)
+def test_an_adjustment_is_carried_out_once(privileged: Way, start: Start, where: str) -> None:
+    tuned = Tuned(privileged, start, "--at", f"@{AT_S}")
+    began = time.monotonic()
+    assert tuned(STATUS | FREQUENCY, status=STA_PLL, freq=50 * PPM)["ret"] == TIME_OK
+    victim = follower_of(tuned.name)
+    kill_follower_at(start, tuned.name, where)
+    said = tuned(SETOFFSET | OFFSET | FREQUENCY | TICK, sec=1000, offset=400_000, freq=100 * PPM, tick=10010)
+    assert victim not in holders(tuned.name)
+    assert (said["ret"], said["errno"], said["freq"], said["tick"]) == (TIME_ERROR, 0, 100 * PPM, 10010)
+    assert said["offset"] == 0, "what its memory says is the answer"
+    assert tuned.clock()[1] == pytest.approx(1.001 * 1.0001, abs=1e-9)
+    moved = said["sec"] - AT_S - (time.monotonic() - began)
+    assert moved == pytest.approx(1000, abs=TIMEOUT_S)
+    # And what is called for then is another call.
+    assert tuned(SETOFFSET, sec=1000)["sec"] == pytest.approx(AT_S + 2000, abs=TIMEOUT_S)
+    assert tuned(FREQUENCY | TICK, freq=0, tick=10000)["errno"] == 0
+    assert tuned.clock()[1] == 1
+
+
+SETS = """
+import sys, time
+for line in sys.stdin:
+    time.clock_settime(time.CLOCK_REALTIME, int(line))
+    print(int(time.time()), flush=True)
+"""
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_what_came_after_a_set_is_not_set_back(privileged: Way, start: Start, other: bool) -> None:
+    """Who answers a call that has been carried out may come to it late: here, once the clock was moved on."""
+    name = f"late-{os.getpid()}-{time.monotonic_ns()}"
+    way = Way(privileged.vdso, [*privileged.prefix, *without_time()])
+    options = ["--session", name, "--at", f"@{AT_S}"]
+    process = start(way.words(sys.executable, "-c", SETS, offset=None, options=options))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    guard, follower = until(lambda: guard_of(name)), follower_of(name)
+    kill_follower_at(start, name, "futex:2")
+    os.kill(guard, signal.SIGSTOP)
+    try:
+        process.stdin.write(f"{2 * AT_S}\n")
+        process.stdin.flush()
+        until(lambda: follower not in holders(name), "it is not killed")
+        if other:  # by a follower of its own, which leaves the call of the other in the record
+            for _ in range(3):
+                tuned = Tuned(privileged, start, name=name)
+                assert tuned(SETOFFSET, sec=1000)["sec"] == pytest.approx(2 * AT_S, abs=3000 + TIMEOUT_S)
+        else:
+            assert finish([way.vdso, "time", name, "--shift", "+3000s"]).returncode == 0
+    finally:
+        os.kill(guard, signal.SIGCONT)
+    said = int(read_until(process.stdout.fileno(), r"\n"))
+    assert said == pytest.approx(2 * AT_S + 3000, abs=TIMEOUT_S)
