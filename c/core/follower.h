@@ -70,12 +70,12 @@ struct vdso_timer {
 	int32_t task;    /* whose descriptors `id` is among: the program's, or those of a thread that has its own */
 	int32_t id;      /* of a descriptor, or of a timer of the process's */
 	bool descriptor;
-	bool noted; /* about to be set by its own program's call, which we have let go on */
 	bool lost; /* not found where it was set from: to be searched for, or forgotten */
 	int32_t clock, flags;
 	uint32_t session;
 	uint64_t start;   /* of the program: tells its id from the id's reuse */
 	uint64_t version; /* of the record that it was set by */
+	uint64_t noted_until_ns; /* CLOCK_MONOTONIC: until then its program's call, which we have let go on, may not have set it yet */
 	struct vdso_timer_setting set;
 	/* What it is about to be set to: a successor of ours finds the timer at the one or the other. */
 	struct vdso_timer_setting next;

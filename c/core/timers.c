@@ -19,6 +19,7 @@
 #include "warning.h"
 
 #define AGAIN_NS UINT64_C(50000000)
+#define NOTED_NS UINT64_C(1000000000) /* a thread that has been let go on has run by then */
 #define NEVERS (UINT32_C(1) << 20)
 
 /* What a warning is about; calls have their numbers. */
@@ -86,7 +87,7 @@ int vdso_timers_prepare(struct vdso_follower *f, const struct vdso_clock *clock,
 
 	if (error != 0)
 		return error;
-	timer->noted = false;
+	timer->noted_until_ns = 0;
 	vdso_timer_translate(clock, now, &timer->next.wanted, &timer->next.armed);
 	/* A ms apart, which is far more than what is left of a timer can be read wrong by. */
 	if (at->tv_sec == VDSO_TIMER_NEVER_S) {
@@ -153,7 +154,7 @@ void vdso_timers_note(struct vdso_follower *f, const struct seccomp_notif *n, ui
 	struct vdso_timer timer = vdso_timers_called(n, session, version, d);
 
 	timer.set.wanted = timer.set.armed = *wanted;
-	timer.noted = true;
+	timer.noted_until_ns = vdso_threads_now_ns() + NOTED_NS;
 	vdso_timers_remember(f, &timer);
 }
 
@@ -188,11 +189,10 @@ void vdso_timers_try_again(struct vdso_follower *f)
 	f->timers_due_ns = vdso_threads_now_ns() + AGAIN_NS;
 }
 
-bool vdso_timers_may_come(struct vdso_follower *f, struct vdso_timer *timer)
+bool vdso_timers_may_come(struct vdso_follower *f, const struct vdso_timer *timer)
 {
-	bool ret = timer->noted;
+	bool ret = vdso_threads_now_ns() < timer->noted_until_ns;
 
-	timer->noted = false;
 	if (ret)
 		vdso_timers_try_again(f);
 	return ret;

@@ -45,8 +45,8 @@ bool vdso_timers_is_stale(const struct vdso_follower *follower, struct vdso_time
 bool vdso_timers_is_still(struct vdso_timer *timer, const struct itimerspec *left, struct vdso_time before,
 			  struct vdso_time after);
 
-/* Whether a timer that is not as it was set may not have come to be so yet: once, and it is tried again in a moment. */
-bool vdso_timers_may_come(struct vdso_follower *follower, struct vdso_timer *timer);
+/* Whether a timer that is not as it was set may not have come to be so yet: it is tried again in a moment. */
+bool vdso_timers_may_come(struct vdso_follower *follower, const struct vdso_timer *timer);
 
 /* Whether what a timer was found at when we set it, `old`, is its program's doing: neither is it still as we had set it
  * (set.armed), nor has it expired meanwhile. We had looked at `before`. */
