@@ -124,6 +124,7 @@ struct vdso_follower_shared {
 	} adopted[VDSO_FOLLOWER_SESSIONS]; /* by session: who has asked for it, for its next exec */
 	struct vdso_timer timer[VDSO_FOLLOWER_TIMERS];
 	uint32_t timers; /* none is in use from this index on */
+	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS]; /* a successor begins no patience of its own with them */
 	uint32_t nevers; /* counts times that are never: each is another one, by which its timer is known again */
 	struct vdso_warned warned[VDSO_FOLLOWER_WARNED];
 	uint32_t warnings;
@@ -166,7 +167,6 @@ struct vdso_follower {
 	struct vdso_watch watch;
 	struct vdso_errand *errands; /* threads that are lent to us (errand.c) */
 	struct vdso_sleep sleep;
-	struct vdso_lender lender[VDSO_FOLLOWER_LENDERS];
 	struct vdso_timer_index timer_index;
 	uint64_t timers_due_ns;      /* CLOCK_MONOTONIC: when to try again to set timers anew; 0: nothing is to be tried */
 	bool timers_passed_over;     /* some that the clock has left behind, because of an errand that is under way */

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -18,8 +19,8 @@
 static struct vdso_lender *find_lender(const struct vdso_follower *f, pid_t program)
 {
 	for (uint32_t i = 0; i < VDSO_FOLLOWER_LENDERS; i++)
-		if (f->lender[i].program == program)
-			return (struct vdso_lender *)&f->lender[i];
+		if (f->shared->lender[i].program == program)
+			return &f->shared->lender[i];
 	return NULL;
 }
 
@@ -35,11 +36,14 @@ static struct vdso_lender *take_lender(struct vdso_follower *f, pid_t program)
 
 	if (l != NULL)
 		return l;
-	l = f->lender;
+	l = f->shared->lender;
 	for (uint32_t i = 1; i < VDSO_FOLLOWER_LENDERS; i++)
-		if (last_of(&f->lender[i]) < last_of(l))
-			l = &f->lender[i];
-	*l = (struct vdso_lender){.program = program};
+		if (last_of(&f->shared->lender[i]) < last_of(l))
+			l = &f->shared->lender[i];
+	*l = (struct vdso_lender){0};
+	/* Whoever succeeds us must not find one program with the times of another. */
+	atomic_signal_fence(memory_order_seq_cst);
+	l->program = program;
 	return l;
 }
 

@@ -197,14 +197,26 @@ def guard_of(name: str) -> int | None:
     return next((pid for pid, comm in holders(name).items() if comm == "vdso-guard"), None)
 
 
+HELPERS = ["vdso-follower", "vdso-guard"]
+
+
+def couple(name: str) -> tuple[int, int]:
+    """The follower and its guard, of a program that has started."""
+
+    def found() -> dict[str, int] | None:
+        pids = holders(name)
+        return {pids[pid]: pid for pid in pids} if sorted(pids.values()) == HELPERS else None
+
+    by_name = until(found, "no follower with a guard")
+    return by_name["vdso-follower"], by_name["vdso-guard"]
+
+
 def kill_guard(name: str) -> int:
     """Waits until the session's follower has taken the guard's place, and another one its own: which one."""
-    guard = until(lambda: guard_of(name), "no guard")
-    follower = follower_of(name)
-    assert follower is not None
+    follower, guard = couple(name)
     os.kill(guard, signal.SIGKILL)
     until(lambda: guard_of(name) == follower, "no new guard")
-    return int(until(lambda: follower_of(name), "no new follower"))
+    return couple(name)[0]
 
 
 def until(condition: Callable[[], object], what: str = "", limit_s: float = TIMEOUT_S) -> Any:
@@ -217,6 +229,17 @@ def until(condition: Callable[[], object], what: str = "", limit_s: float = TIME
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def kill_follower_at(start: Start, name: str, where: str) -> None:
+    """Once it has come there: to so many of those system calls, from now on ("futex:2"). Those that it begins
+    with are over when its program has started."""
+    calls, _, count = where.partition(":")
+    inject = f"inject={calls}:signal=SIGKILL:when={count}"
+    follower, _ = couple(name)
+    tracer = start([want("strace", "strace"), "-o", os.devnull, "-e", inject, "-p", str(follower)])
+    assert tracer.stderr is not None
+    read_until(tracer.stderr.fileno(), "attached")
 
 
 def read_until(fd: int, pattern: str, limit_s: float = TIMEOUT_S) -> str:

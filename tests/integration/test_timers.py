@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from harness import (
     Way,
     finish,
     follower_of,
+    kill_follower_at,
     kill_guard,
     lacking,
     read_until,
@@ -316,6 +318,28 @@ def test_followers_that_are_killed_over_it(privileged: Way, start: Start, progra
             assert time.monotonic() < deadline
             time.sleep(0.005)
     lent.check()
+
+
+def test_followers_that_are_killed_before_they_have_waited_long(
+    privileged: Way, start: Start, program: Path
+) -> None:
+    """What one leaves in a program is given a second to be done with, from when another first sees it."""
+    timer = Timer(privileged, start, program, "process", options=("--offset", "+1d"))
+    assert timer.count(0) == 0
+    kill_follower_at(start, timer.name, "ptrace:11")  # while a thread is in a call for it
+    assert timer.process.stdin is not None
+    assert timer.process.stdout is not None
+    timer.process.stdin.write("set 500 1000\n")
+    timer.process.stdin.flush()
+    kills = 0
+    while not select.select([timer.process.stdout], [], [], 0.3)[0]:
+        os.kill(until(lambda: follower_of(timer.name), "no new follower"), signal.SIGKILL)
+        kills += 1
+        assert kills < 20, "the timer is not set"
+    assert kills > 0, "the first has left nothing"
+    assert read_until(timer.process.stdout.fileno(), r"\n") == "0\n"
+    timer.adjust("--shift", "+600s")
+    assert timer.count(1) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,13 +15,12 @@ from harness import (
     TIMEOUT_S,
     Start,
     Way,
+    couple,
     finish,
-    follower_of,
-    guard_of,
     holders,
+    kill_follower_at,
     read_until,
     until,
-    want,
     without_time,
 )
 
@@ -229,22 +228,12 @@ def test_what_is_only_read_waits_for_nobody(privileged: Way, start: Start) -> No
 KILLED_AT = ["futex:1", "futex:2", "munmap:2", "process_vm_writev,pwrite64:1", "ioctl:3"]
 
 
-def kill_follower_at(start: Start, name: str, where: str) -> None:
-    """Once it has come there."""
-    calls, _, count = where.partition(":")
-    inject = f"inject={calls}:signal=SIGKILL:when={count}"
-    follower = until(lambda: follower_of(name))
-    tracer = start([want("strace", "strace"), "-o", os.devnull, "-e", inject, "-p", str(follower)])
-    assert tracer.stderr is not None
-    read_until(tracer.stderr.fileno(), "attached")
-
-
 @pytest.mark.parametrize("where", KILLED_AT)
 def test_an_adjustment_is_carried_out_once(privileged: Way, start: Start, where: str) -> None:
     tuned = Tuned(privileged, start, "--at", f"@{AT_S}")
     began = time.monotonic()
     assert tuned(STATUS | FREQUENCY, status=STA_PLL, freq=50 * PPM)["ret"] == TIME_OK
-    victim = follower_of(tuned.name)
+    victim, _ = couple(tuned.name)
     kill_follower_at(start, tuned.name, where)
     said = tuned(SETOFFSET | OFFSET | FREQUENCY | TICK, sec=1000, offset=400_000, freq=100 * PPM, tick=10010)
     assert victim not in holders(tuned.name)
@@ -261,6 +250,7 @@ def test_an_adjustment_is_carried_out_once(privileged: Way, start: Start, where:
 
 SETS = """
 import sys, time
+print("ready", flush=True)
 for line in sys.stdin:
     time.clock_settime(time.CLOCK_REALTIME, int(line))
     print(int(time.time()), flush=True)
@@ -276,7 +266,8 @@ def test_what_came_after_a_set_is_not_set_back(privileged: Way, start: Start, ot
     process = start(way.words(sys.executable, "-c", SETS, offset=None, options=options))
     assert process.stdin is not None
     assert process.stdout is not None
-    guard, follower = until(lambda: guard_of(name)), follower_of(name)
+    read_until(process.stdout.fileno(), "ready\n")
+    follower, guard = couple(name)
     kill_follower_at(start, name, "futex:2")
     os.kill(guard, signal.SIGSTOP)
     try:
