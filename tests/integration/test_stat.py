@@ -204,14 +204,21 @@ def test_python_and_what_a_shell_starts(here: Stats) -> None:
 # ---- ends ----
 
 
+def command_of(pid: int) -> int:
+    """Which of its children counts; the others are its own."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (child,) = (int(child) for child in children if counts_calls(int(child)))
+    return child
+
+
 def test_killed_in_the_middle(here: Stats, programs: Programs, start: Start, tmp_path: Path) -> None:
     tally = tmp_path / "tally"
     stat = start([*here.words, "--json", counted(programs), "forever", "4", tally])
     assert stat.stdout is not None
     assert stat.stderr is not None
     read_until(stat.stdout.fileno(), "reading")
-    (child,) = Path(f"/proc/{stat.pid}/task/{stat.pid}/children").read_text().split()
-    os.kill(int(child), signal.SIGKILL)
+    child = command_of(stat.pid)
+    os.kill(child, signal.SIGKILL)
     found = json.loads(read_until(stat.stderr.fileno(), ""))
     assert stat.wait(TIMEOUT_S) == 128 + signal.SIGKILL
     assert found["ended"] == "SIGKILL"
@@ -430,14 +437,14 @@ def test_whoever_counts_from_the_start_is_killed(
     stat = start([*here.words, counted(programs), "forever", "1", tmp_path / "tally"])
     assert stat.stdout is not None
     read_until(stat.stdout.fileno(), "reading")
-    (child,) = Path(f"/proc/{stat.pid}/task/{stat.pid}/children").read_text().split()
+    child = command_of(stat.pid)
     stat.kill()
     stat.wait(TIMEOUT_S)
-    assert counts_calls(int(child))
-    done = finish([privileged.vdso, "detach", child])
-    assert (done.returncode, counts_calls(int(child))) == (0, False)
+    assert counts_calls(child)
+    done = finish([privileged.vdso, "detach", str(child)])
+    assert (done.returncode, counts_calls(child)) == (0, False)
     assert "not counted any more" in done.stdout
-    os.kill(int(child), signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
 
 
 def counts_calls(pid: int) -> bool:
@@ -457,6 +464,36 @@ def test_a_signal_for_us_is_the_commands(
     os.kill(stat.pid, number)
     _, err = stat.communicate(timeout=TIMEOUT_S)
     assert (stat.returncode, json.loads(err)["ended"]) == (128 + number, number.name)
+
+
+NOTING = """
+import os, signal
+def note(number, _):
+    os.write(1, f"{number}\\n".encode())
+    if number == signal.SIGINT:
+        raise SystemExit
+for number in (signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, note)
+print("reading", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_signal_for_many_comes_once(alone: bool, here: Stats, start: Start) -> None:
+    """Also where somebody, like timeout(1), sends it to us besides."""
+    stat = start([*here.words, sys.executable, "-c", NOTING])
+    assert stat.stdout is not None
+    read_until(stat.stdout.fileno(), "reading\n")
+    if alone:
+        os.kill(stat.pid, signal.SIGSTOP)  # and it finds both at once, however busy the machine is
+        os.kill(stat.pid, signal.SIGHUP)
+    os.killpg(stat.pid, signal.SIGHUP)
+    os.kill(stat.pid, signal.SIGCONT)
+    read_until(stat.stdout.fileno(), f"{signal.SIGHUP:d}\n")
+    os.kill(stat.pid, signal.SIGINT)  # after whatever else there is to be sent on
+    assert read_until(stat.stdout.fileno(), "") == f"{signal.SIGINT:d}\n"
 
 
 def test_the_command_has_no_signal_blocked(here: Stats) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vdso.commands.attach import pid
 from vdso.commands.output import console, nobody_reads, plain, printable, table_or_lines, write_file
 from vdso.commands.parser import Parser
+from vdso.commands.witness import Witness, witness
 from vdso.errors import UsageError
 from vdso.measure.counting import Counting, Counts, OfCommand, OfProcess
 from vdso.measure.stat import (
@@ -75,6 +76,7 @@ exit status:
 SECONDS_MAX = 1e6
 BY = ("thread", "process")
 LOOK_S, REFRESH_S = 0.1, 1.0
+SETTLE_S = 0.1  # in which a signal for many has come to all of them
 ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 SI_KERNEL = 0x80  # asm-generic/siginfo.h: a terminal's, and no process's
 NAMED = 10  # of what still runs
@@ -124,11 +126,11 @@ def of_command(command: list[str], ask: Ask) -> int:
     def found(counts: Counts) -> Stat:
         return stat(counts, meaning, command=command, pid=counting.pid, by=ask.by)
 
-    with interrupted() as (came, mask), terminal(ask) as out:
+    with interrupted() as (came, mask), witness(ENDING) as there, terminal(ask) as out:
         counting = OfCommand(command, sites=ask.sites, raw_calls=meaning.raw_calls_show, mask=mask)
         counting.start()
         with living(counting, out, found) as refresh:
-            run_until(counting, ask, came, refresh)
+            run_until(counting, ask, came, there, refresh)
         counts = counting.stop()
         lacking = []
         if not counts.programs:
@@ -157,7 +159,9 @@ def of_command(command: list[str], ask: Ask) -> int:
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8
 
 
-def run_until(counting: OfCommand, ask: Ask, came: "Came", refresh: Callable[[], None]) -> None:
+def run_until(
+    counting: OfCommand, ask: Ask, came: "Came", there: Witness, refresh: Callable[[], None]
+) -> None:
     """Until the command has ended, by itself or by what ends us."""
     end_s = None if ask.limit_s is None else time.monotonic() + ask.limit_s
     looked_s = 0.0
@@ -166,12 +170,29 @@ def run_until(counting: OfCommand, ask: Ask, came: "Came", refresh: Callable[[],
         if ask.by == "thread" and time.monotonic() - looked_s > REFRESH_S:
             counting.read()  # and remember what threads are called, which may end
             looked_s = time.monotonic()
-        for number, by_terminal in came():
-            if not by_terminal:  # which has sent it to the command as well
+        if first := came():
+            for number in for_us_alone(first, counting, came, there):
                 counting.signal(number)
         if end_s is not None and time.monotonic() >= end_s:
             counting.signal(signal.SIGTERM)
             end_s = None
+
+
+def for_us_alone(
+    first: "list[tuple[signal.Signals, bool]]", counting: OfCommand, came: "Came", there: Witness
+) -> list[signal.Signals]:
+    """Those that the command has not got as well: a server takes a second SIGTERM for "at once"."""
+    try:
+        together = os.getpgid(counting.pid) == os.getpgrp()
+    except ProcessLookupError:
+        return []
+    if counting.wait(SETTLE_S):
+        return []
+    both = first + came()
+    elsewhere: set[int] = {number for number, by_terminal in both if by_terminal}
+    if together:
+        elsewhere |= there.seen()
+    return [number for number in dict.fromkeys(number for number, _ in both) if number not in elsewhere]
 
 
 def of_process(number: int, ask: Ask) -> int:
