@@ -118,7 +118,13 @@ def test_a_key(watch: Watch, key: str) -> None:
     assert_given_back(out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT),
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGABRT, signal.SIGXCPU, signal.SIGRTMAX),
+    ],
+)
 def test_a_signal(watch: Watch, number: signal.Signals) -> None:
     top = watch()
     top.expect(DRAWN)

@@ -19,9 +19,16 @@ from vdso.commands.output import console
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# These end it, and then us as they would have ended us; Ctrl-C is a way to leave it like any other.
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-NOTED = (signal.SIGINT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, *ENDING)
+# Ctrl-C is a way to leave it like any other.
+LEAVING = (signal.SIGINT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+# Those that do nothing to who does not ask for them, that stop, that cannot be caught, or that an instruction
+# raises, to which a handler would return for ever: signal(7). All others end us, and it first.
+OTHERS = {
+    *(signal.SIGCHLD, signal.SIGURG, signal.SIGTTIN, signal.SIGTTOU, signal.SIGKILL, signal.SIGSTOP),
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS),
+}
+ENDING = signal.valid_signals() - OTHERS - set(LEAVING)
+NOTED = (*LEAVING, *ENDING)
 QUIT_KEYS = b"qQ\x03"
 
 
