@@ -83,8 +83,10 @@ class Looks:
         known = {library for library, _ in preload.takers_or_none(before.view)}
         takers = sorted(preload.taking_files(files or ())) if files is not None else []
         calls = sum(other.calls for other in seen.programs)
-        what = f"{shown(one.name)} (process {one.pid}), which made {one.calls:,} of {calls:,} calls,"
-        why = f"it had ended; only {before.subject.name or 'the command'} was looked at"
+        what = f"{shown(one.name)} (process {one.pid}, {one.calls:,} of {calls:,} calls)"
+        full = f"{LOOKS_MAX} others were looked at before it"
+        gone = full if len(self._taken) == LOOKS_MAX else "it had ended"
+        why = f"{gone}: what is said of a program is of {before.subject.name or 'the command'}"
         if takers:
             why += f"; it had {' and '.join(map(shown, takers))} mapped, which takes clock functions"
         before.looked.miss(what, why)

@@ -44,7 +44,7 @@ def test_looks_come_seldom_after_a_while() -> None:
 
 
 def concluded(root: Path, mapped: dict[int, frozenset[str]], **host: Any) -> Diagnosis:
-    """Of a shell that was held, and has started a server which had ended when it was looked for."""
+    """Of a shell that was held and looked at, and has started a server, which was not."""
     view = hosts.view(root, image=Image.from_bytes(bytes(elves.build())), pid=SHELL, **host)
     examined = Examination(view.measured)
     examined.look(view)
@@ -66,8 +66,9 @@ def test_one_that_has_ended_and_had_nothing_in_between(tmp_path: Path) -> None:
     found = concluded(tmp_path, {SERVER: frozenset(["/usr/bin/server", "/usr/lib/libc.so.6"])})
     assert found.verdict == FAST
     [missed] = [one for one in found.unseen if "server" in one.what]
-    assert missed.what == "server (process 8), which made 900 of 902 calls,"
-    assert missed.why == "it had ended; only server was looked at"  # as the tree of files calls the shell
+    assert missed.what == "server (process 8, 900 of 902 calls)"
+    # As the tree of files calls the shell.
+    assert missed.why == "it had ended: what is said of a program is of server"
 
 
 def test_one_that_has_ended_and_had_a_library(tmp_path: Path) -> None:
@@ -80,11 +81,11 @@ def test_one_that_has_ended_and_had_a_library(tmp_path: Path) -> None:
 def test_one_that_was_killed_may_have_had_one(tmp_path: Path) -> None:
     found = concluded(tmp_path, {SHELL: frozenset(["/usr/bin/sh"])})
     assert (found.verdict, found.cost) == (UNKNOWN, None)
-    assert found.reason.startswith("server (process 8), which made 900 of 902 calls, could not be looked at")
+    assert found.reason.startswith("server (process 8, 900 of 902 calls) could not be looked at")
 
 
 def test_a_library_that_the_shell_has_too_was_looked_at(tmp_path: Path) -> None:
     name = library(tmp_path)
     files = {"proc/self/environ": f"LD_PRELOAD={name}\0", f"proc/7/root/{name}": Path(name).read_bytes()}
     found = concluded(tmp_path, {SERVER: frozenset([name])}, files=files)
-    assert "server (process 8)" not in found.reason
+    assert "server (process 8" not in found.reason
