@@ -108,6 +108,12 @@ class CommandNotExecutable(VdsoError):
 # ---- What is looked at ----
 
 
+class ProcNotMounted(VdsoError):
+    """There is no /proc, by which processes are found and looked at."""
+
+    default_hint = "mount -t proc proc /proc"
+
+
 class SourceError(VdsoError):
     """A process, file, core or kernel image that cannot be read, or does not hold what was looked for."""
 

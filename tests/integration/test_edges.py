@@ -3,6 +3,7 @@
 And debuggers and profilers, which find our image where they would find the kernel's.
 """
 
+import json
 import re
 import signal
 import subprocess
@@ -364,3 +365,38 @@ def test_perf(privileged: Way, spin: Path, tmp_path: Path) -> None:
     rows = re.findall(r"^ *([\d.]+)% +(\S+) +\[\.\] (\S+)", done.stdout, re.MULTILINE)
     ours = {symbol: float(share) for share, image, symbol in rows if image == Path(IMAGE).name}
     assert ours.get("__vdso_clock_gettime", 0) > 10, done.stdout
+
+
+# ---- without /proc ----
+
+WITHOUT_PROC = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--", "true"],
+        ["stat", "--", "true"],
+        ["stat", "-p", "1", "-d", "0.1"],
+        ["attach", "1", "--offset", "+1d"],
+        ["detach", "1"],
+        ["sessions"],
+        ["time"],
+    ],
+    ids=" ".join,
+)
+def test_without_proc(privileged: Way, words: list[str]) -> None:
+    done = finish([*WITHOUT_PROC, privileged.vdso, *words])
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == "vdso: /proc is not mounted\n  mount -t proc proc /proc\n"
+
+
+@pytest.mark.usefixtures("as_root")
+def test_top_without_proc(privileged: Way) -> None:
+    words = [*WITHOUT_PROC, privileged.vdso, "top", "--once", "-d", "0.05"]
+    found = json.loads(finish([*words, "--json"]).stdout)
+    assert (found["sessions"], found["programs"]) == (None, None)
+    assert found["processes_why"] == "/proc is not mounted"
+    shown = finish(words).stdout.splitlines()
+    assert {"sessions: /proc is not mounted", "programs: /proc is not mounted"} <= set(shown)

@@ -106,8 +106,10 @@ def _join(
     target: int, options: ClockOptions, follow: bool | None, patience_s: float, *, raw_calls: bool
 ) -> "Joined":
     from vdso.clocks.session import Adjustment, of_process
+    from vdso.kernel.process import need_proc
     from vdso.swap.join import join
 
+    need_proc()
     if options.session is None and not options.sets_clock():
         # One that is attached already may be followed from now on.
         found = of_process(target) if follow else None

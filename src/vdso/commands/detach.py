@@ -44,8 +44,10 @@ def main(words: list[str]) -> int:
 
 
 def _detach(target: int, patience_s: float, *, as_json: bool) -> None:
+    from vdso.kernel.process import need_proc
     from vdso.swap.attach import detach
 
+    need_proc()
     done = detach(target, timeout_s=patience_s)
     if as_json:
         from vdso.commands.output import print_json

@@ -132,15 +132,21 @@ def main(arguments: list[str]) -> int:
         return 0
     from vdso.swap.run import run
 
-    return run(
-        options.command,
-        clock=options.clock,
-        offset_ns=options.offset_ns,
-        at_ns=options.at_ns,
-        follow=options.follow,
-        strict=options.strict,
-        rate=options.rate,
-        everything=options.everything,
-        session=options.session,
-        raw_calls=options.raw_calls,
-    )
+    try:
+        return run(
+            options.command,
+            clock=options.clock,
+            offset_ns=options.offset_ns,
+            at_ns=options.at_ns,
+            follow=options.follow,
+            strict=options.strict,
+            rate=options.rate,
+            everything=options.everything,
+            session=options.session,
+            raw_calls=options.raw_calls,
+        )
+    except FileNotFoundError:
+        from vdso.kernel.process import need_proc  # which takes as long as all the rest
+
+        need_proc()
+        raise

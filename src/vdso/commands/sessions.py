@@ -7,6 +7,7 @@ from vdso.commands.output import columns, console, print_json
 from vdso.commands.parser import Parser
 from vdso.commands.time import written_duration, written_time
 from vdso.errors import PageError, SessionError
+from vdso.kernel.process import need_proc
 
 HELP = """\
 usage: vdso sessions [--json]
@@ -19,7 +20,7 @@ example:
   vdso sessions
 
 exit status:
-  0; 2 usage
+  0; 2 usage; 125 there is no /proc
 """
 
 
@@ -29,6 +30,7 @@ def main(words: list[str]) -> int:
     options = parser.read(words)
     if options is None:
         return 0
+    need_proc()
     states = [shown for found in sessions() if (shown := _state(found)) is not None]
     if options.json:
         print_json(states)

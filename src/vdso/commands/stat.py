@@ -18,6 +18,7 @@ from vdso.commands.output import console, nobody_reads, plain, printable, table_
 from vdso.commands.parser import Parser
 from vdso.commands.witness import Witness, witness
 from vdso.errors import UsageError
+from vdso.kernel.process import need_proc
 from vdso.measure.counting import Counting, Counts, OfCommand, OfProcess
 from vdso.measure.stat import (
     RAW,
@@ -103,6 +104,7 @@ def main(words: list[str]) -> int:
         what = "a command, or -p PID: not both" if command else "no command to run, and no -p PID"
         raise UsageError(what, "vdso stat --help shows how")
     limit_s = None if options.seconds is None else seconds(options.seconds)
+    need_proc()
     ask = Ask(limit_s, options.sites, options.by or "all", options.live, options.json, options.file)
     return of_command(command, ask) if command else of_process(pid(options.pid), ask)
 

@@ -5,6 +5,7 @@ from vdso.clocks.transform import NS_PER_S, parse_duration, parse_rate, parse_wh
 from vdso.commands.output import print_json
 from vdso.commands.parser import Parser
 from vdso.errors import UsageError
+from vdso.kernel.process import need_proc
 
 HELP = """\
 usage: vdso time [NAME] [--at WHEN | --offset D | --shift D] [--rate X | --freeze | --thaw] [--reset]
@@ -84,6 +85,7 @@ def main(words: list[str]) -> int:
     if parsed is None:
         return 0
     name, changes, show, as_json = parsed
+    need_proc()
     found, page = find_open(name)
     if changes is not None:
         adjust(page, changes)

@@ -130,17 +130,18 @@ def view(look: "Look", width: int, height: int) -> "Group":
         Text(line, no_wrap=True, overflow="ellipsis") for line in (time_line(look), kernel_line(look, narrow))
     ]
     tables = [
-        ("sessions", session_rows(look, narrow)),
-        ("pages", page_rows(look, narrow)),
-        ("programs", program_rows(look, narrow)),
+        ("sessions", session_rows(look, narrow), look.processes_why),
+        ("pages", page_rows(look, narrow), ""),
+        ("programs", program_rows(look, narrow), look.processes_why),
     ]
-    room = height - len(head) - sum(2 + bool(rows) for _, (_, rows) in tables)
+    room = height - len(head) - sum(2 + bool(rows) for _, (_, rows), _ in tables)
     parts: list[RenderableType] = [*head]
-    for (title, (headers, rows)), kept in zip(
-        tables, shares(room, [len(rows) for _, (_, rows) in tables]), strict=True
+    for (title, (headers, rows), why), kept in zip(
+        tables, shares(room, [len(rows) for _, (_, rows), _ in tables]), strict=True
     ):
         shown = f", {kept} shown" if kept < len(rows) else ""
-        parts += ["", Text(f"{title} {len(rows)}{shown}", "bold", no_wrap=True, overflow="ellipsis")]
+        said = f"{title}: {why}" if why else f"{title} {len(rows)}{shown}"
+        parts += ["", Text(said, "bold", no_wrap=True, overflow="ellipsis")]
         if kept:
             parts.append(table(headers, rows[:kept]))
     return Group(*parts)
@@ -193,7 +194,7 @@ def session_rows(look: "Look", narrow: bool) -> Rows:
             "frozen" if one.frozen else f"{one.rate:.10g}",
             str(len(one.programs)),
         )
-        for one in look.sessions
+        for one in look.sessions or ()
     ]
     if narrow:
         return ("session", "rate"), [(row[0], row[3]) for row in rows]
@@ -225,7 +226,7 @@ def page_rows(look: "Look", narrow: bool) -> Rows:
 
 def program_rows(look: "Look", narrow: bool) -> Rows:
     rows: list[tuple[str, ...]] = []
-    for one in look.programs:
+    for one in look.programs or ():
         rate = (
             "not counted" if not one.counted else "" if one.calls_per_s is None else f"{one.calls_per_s:,.0f}"
         )

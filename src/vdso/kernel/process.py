@@ -7,7 +7,7 @@ else's, or has no memory of its own. Each becomes one SourceError.
 import errno
 import os
 
-from vdso.errors import SourceError
+from vdso.errors import ProcNotMounted, SourceError
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
@@ -21,6 +21,12 @@ NOT_MOUNTED = "/proc is not mounted"
 def proc_mounted() -> bool:
     """Whether there is a /proc: a chroot may be without."""
     return os.path.exists("/proc/self/stat")
+
+
+def need_proc() -> None:
+    """Raises ProcNotMounted."""
+    if not proc_mounted():
+        raise ProcNotMounted(NOT_MOUNTED)
 
 
 def named(pid: int | None) -> str:

@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 
 from vdso.clocks import session
-from vdso.errors import PageNeverWritten, SessionError, VdsoError
+from vdso.errors import PageNeverWritten, ProcNotMounted, SessionError, VdsoError
 from vdso.kernel import vvar
+from vdso.kernel.process import need_proc
 from vdso.kernel.tick import Beat, Pulse
 from vdso.measure.readers import Program, Readers
 from vdso.pages.catalogue import Published, published
@@ -34,6 +35,7 @@ class Look:
     """Everything at one time (`taken_ns`: REALTIME), and rates since the look before, `seconds` ago.
 
     `kernel`: None where its page cannot be read, and `kernel_why` says why; `mode`: what the clocks go by.
+    `sessions` and `programs`: None where they cannot be looked for, and `processes_why` says why.
     """
 
     taken_ns: int
@@ -41,9 +43,10 @@ class Look:
     mode: str
     kernel: Beat | None
     kernel_why: str
-    sessions: tuple[session.State, ...]
+    sessions: tuple[session.State, ...] | None
     pages: tuple[Page, ...]
-    programs: tuple[Program, ...]
+    programs: tuple[Program, ...] | None
+    processes_why: str
 
 
 class Top:
@@ -64,16 +67,21 @@ class Top:
     def look(self) -> Look:
         now_s = time.monotonic()
         seconds, self._looked_s = now_s - self._looked_s, now_s
-        found = session.sessions()
+        found, why = session.sessions(), ""
+        try:
+            need_proc()
+        except ProcNotMounted as error:
+            why = error.message
         return Look(
             taken_ns=time.time_ns(),
             seconds=seconds,
             mode=self._mode,
             kernel=self._beat(),
             kernel_why=self._why,
-            sessions=tuple(state for one in found if (state := state_of(one)) is not None),
+            sessions=None if why else tuple(state for one in found if (state := state_of(one)) is not None),
             pages=self._pages(seconds),
-            programs=self._readers.look(found),
+            programs=None if why else self._readers.look(found),
+            processes_why=why,
         )
 
     def _beat(self) -> Beat | None:

@@ -52,6 +52,7 @@ def look(sessions: Any = 1, pages: Any = 1, programs: Any = 1, **fields: Any) ->
             Program(at, f"program-{at}", "session-0", True, 10**7, 1234567.8, "clock_gettime REALTIME")
             for at in range(1000, 1000 + programs)
         ),
+        "processes_why": "",
     }
     return Look(**(values | fields))
 
