@@ -108,6 +108,22 @@ class CommandNotExecutable(VdsoError):
 # ---- What is looked at ----
 
 
+class CallRefused(VdsoError):
+    """A system call that we cannot do without, and that is refused here."""
+
+    default_hint = "a sandbox's filter? in a container: docker run --security-opt seccomp=unconfined"
+
+    @classmethod
+    def check(cls, call: str, error: OSError) -> None:
+        """Raises it where the error says that it is refused, and not that something has run out."""
+        import errno
+        import os
+
+        if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            why = os.strerror(error.errno).lower()
+            raise cls(f"{call} is refused here: {why}") from None
+
+
 class ProcNotMounted(VdsoError):
     """There is no /proc, by which processes are found and looked at."""
 

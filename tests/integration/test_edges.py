@@ -367,6 +367,30 @@ def test_perf(privileged: Way, spin: Path, tmp_path: Path) -> None:
     assert ours.get("__vdso_clock_gettime", 0) > 10, done.stdout
 
 
+# ---- where a sandbox lacks a system call ----
+
+
+@pytest.mark.parametrize(
+    ("what", "call", "words"),
+    [
+        ("memfd", "memfd_create", ["run", "--offset", "+1d", "--", "date"]),
+        ("memfd", "memfd_create", ["stat", "--", "date"]),
+        ("memfd", "memfd_create", ["attach", "OTHER", "--offset", "+1d"]),
+        ("memfd", "memfd_create", ["stat", "-p", "OTHER", "-d", "0.1"]),
+        ("pidfd", "pidfd_open", ["stat", "--", "date"]),
+        ("pidfd", "pidfd_open", ["stat", "-p", "OTHER", "-d", "0.1"]),
+    ],
+)
+def test_the_call_that_is_refused_is_named(
+    what: str, call: str, words: list[str], privileged: Way, start: Start
+) -> None:
+    other = start(["sleep", "60"])
+    words = [str(other.pid) if word == "OTHER" else word for word in words]
+    done = finish([sys.executable, SOURCES / "refusing.py", what, privileged.vdso, *words])
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith(f"vdso: {call} is refused here: operation not permitted\n")
+
+
 # ---- without /proc ----
 
 WITHOUT_PROC = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]

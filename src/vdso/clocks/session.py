@@ -21,6 +21,7 @@ from vdso.clocks.holders import MEMFD, check_name, held, inode_of, open_held, pi
 from vdso.clocks.transform import NS_PER_S, RATE_ONE
 from vdso.errors import (
     BadWhen,
+    CallRefused,
     PageBusy,
     SessionAmbiguous,
     SessionError,
@@ -108,7 +109,11 @@ def create_for(pid: int, first: Adjustment | None = None, *, everything: bool = 
 
 
 def _create(name: str, first: Adjustment | None, everything: bool) -> _core.ClockPage:
-    page = _core.ClockPage.create(MEMFD + name)
+    try:
+        page = _core.ClockPage.create(MEMFD + name)
+    except OSError as error:
+        CallRefused.check("memfd_create", error)
+        raise
     try:
         for _ in range(1 + os.urandom(1)[0] % _VERSIONS):
             page.begin(everything, *(first or Adjustment()).words())

@@ -16,12 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from vdso import _core
-from vdso.errors import NoSuchProcess, VdsoError
+from vdso.errors import CallRefused, NoSuchProcess, VdsoError
 from vdso.kernel import maps
 from vdso.measure.calls import CALLS, Call
 from vdso.measure.entries import Entries
 from vdso.swap import count
-from vdso.swap.child import Statuses
+from vdso.swap.child import Statuses, need_pidfd, pidfd
 
 if TYPE_CHECKING:
     from vdso.measure.sampling import Sampled, Sampling
@@ -142,14 +142,14 @@ class Names:
 class Counting(ABC):
     """Clock calls that are being counted: start(), read(), stop(). Between them wait() has to be called.
 
-    `sites`: samples are taken too, of who calls.
+    `sites`: samples are taken too, of who calls. Raises CallRefused where there can be no memory for counts.
     """
 
     def __init__(self, *, sites: bool = False) -> None:
         self.pid = 0  # of the command, once it is started, or of the process
         self.status: int | None = None  # as waitpid has it, once a command has ended
         self.ended = False
-        self._there = _core.Counts()
+        self._there = _counts()
         self._names = Names(os.fstat(self._there.fd).st_ino)
         self._sampling = _sampling(self._there) if sites else None
         self._began_s = self._ended_s = 0.0
@@ -223,6 +223,14 @@ class Counting(ABC):
         )
 
 
+def _counts() -> _core.Counts:
+    try:
+        return _core.Counts()
+    except OSError as error:
+        CallRefused.check("memfd_create", error)
+        raise
+
+
 def _sampling(counts: _core.Counts) -> "Sampling":
     from vdso.measure.sampling import Sampling
 
@@ -267,6 +275,7 @@ class OfCommand(Counting):
 
     def start(self) -> None:
         """Starts the command. Raises as vdso.swap.run.run()."""
+        need_pidfd()
         self._statuses.keep()
         self._began_s = time.monotonic()
         self._started = count.start(
@@ -278,7 +287,7 @@ class OfCommand(Counting):
             inherit=self._statuses.inherit,
         )
         self.pid = self._started.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = pidfd(self.pid)
         if select.select([self._started.said_fd], [], [], START_PATIENCE_S)[0]:
             self._listen()
 
@@ -341,7 +350,7 @@ class OfProcess(Counting):
     def start(self) -> None:
         """Raises as vdso.swap.attach.attach()."""
         try:
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = pidfd(self.pid)
         except ProcessLookupError:
             raise NoSuchProcess(f"there is no process {self.pid}", "in this PID namespace") from None
         self._place = count.attach(self.pid, self._there)

@@ -15,7 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vdso import _core
-from vdso.errors import HelperEnded, HelperMissing, Interrupted, SwapError, UnsupportedMachine, VdsoError
+from vdso.errors import (
+    CallRefused,
+    HelperEnded,
+    HelperMissing,
+    Interrupted,
+    SwapError,
+    UnsupportedMachine,
+    VdsoError,
+)
 from vdso.swap.following import Follower, FollowerEnded, Following, Restraints, restraints, started
 from vdso.swap.process import process_name, yama_scope
 from vdso.swap.refusal import Report, failure
@@ -55,7 +63,11 @@ def clock_page(offset_ns: int) -> "_core.ClockPage":
     Its version begins somewhere: where a process is attached anew, a thread that has been in a signal handler
     since the last time sees by the version that it is another page.
     """
-    page = _core.ClockPage.create("vdso-clock")
+    try:
+        page = _core.ClockPage.create("vdso-clock")
+    except OSError as error:
+        CallRefused.check("memfd_create", error)
+        raise
     sec, nsec = divmod(offset_ns, NS_PER_S)
     for _ in range(1 + secrets.randbelow(64)):
         page.set_offset(sec, nsec)

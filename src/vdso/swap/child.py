@@ -4,8 +4,11 @@ Knows nothing of what they run.
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
+
+from vdso.errors import CallRefused
 
 
 class Statuses:
@@ -34,6 +37,20 @@ class Statuses:
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
                 self._ignored = False
+
+
+def pidfd(pid: int) -> int:
+    """By which it is waited for. Raises CallRefused, ProcessLookupError."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        CallRefused.check("pidfd_open", error)
+        raise
+
+
+def need_pidfd() -> None:
+    """Raises CallRefused: before a child begins that could not be waited for."""
+    os.close(pidfd(os.getpid()))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import sys
 from vdso import _core
 from vdso.errors import (
     BadWhen,
+    CallRefused,
     CommandNotExecutable,
     CommandNotFound,
     CounterRefused,
@@ -88,7 +89,11 @@ def run(
 
     def make(name: str) -> _core.ClockPage:
         # Nobody is to find the one of what is only counted.
-        page = _core.ClockPage.create(f"{'vdso-clock-stat' if counting else 'vdso-clock'}:{name}")
+        try:
+            page = _core.ClockPage.create(f"{'vdso-clock-stat' if counting else 'vdso-clock'}:{name}")
+        except OSError as error:
+            CallRefused.check("memfd_create", error)
+            raise
         # A keeper writes the first record itself: after one of ours its lines would start above the clock.
         if not counter and (asked or session is not None):
             _begin(page, at_ns, offset_ns, rate, everything)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from vdso import _core
 from vdso.errors import CommandNotExecutable, CommandNotFound
-from vdso.swap.child import Statuses, statuses_kept
+from vdso.swap.child import Statuses, need_pidfd, pidfd, statuses_kept
 from vdso.swap.run import find_program, restore_locale
 
 # What would end the doctor ends its command; Ctrl-C reaches both, and the diagnosis is still wanted.
@@ -47,10 +47,11 @@ class Plain:
         self._pidfd = -1
 
     def start(self) -> None:
-        """Raises CommandNotFound, CommandNotExecutable."""
+        """Raises CommandNotFound, CommandNotExecutable, CallRefused."""
+        need_pidfd()
         self._statuses.keep()
         self.pid = begin(self._command, self._statuses.inherit).pid
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = pidfd(self.pid)
 
     def wait(self, timeout_s: float) -> bool:
         """Waits so long for its end, and says whether it has come."""
