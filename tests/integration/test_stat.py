@@ -743,6 +743,24 @@ def test_it_dies_meanwhile(here: Stats, one: Driven, start: Start) -> None:
     assert found["ended"] == "it has ended"
 
 
+def test_it_executes_another_program(here: Stats, start: Start, tmp_path: Path) -> None:
+    """And what it has forked goes on for a while."""
+    os.mkfifo(tmp_path / "go")
+    process = start(["bash", "-c", 'read line; (read line <"$0/go") & exec sleep 60', str(tmp_path)])
+    assert process.stdin is not None
+    watching = Watching(here, start, process.pid)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        watching.process.wait(0.3)
+    (tmp_path / "go").write_text("\n")
+    out, err = watching.process.communicate(timeout=TIMEOUT_S)
+    assert (watching.process.returncode, err) == (0, "")
+    assert json.loads(out)["ended"] == "it has executed another program"
+    assert process.poll() is None
+
+
 def test_it_is_no_session(here: Stats, one: Driven, start: Start, privileged: Way) -> None:
     watching = Watching(here, start, one.pid)
     assert f"{one.pid}" not in finish([privileged.vdso, "sessions"]).stdout.split()

@@ -53,7 +53,8 @@ and which of them became system calls, and why. A call of the vDSO never enters 
 perf and uprobes do not see it: here the vDSO itself counts.
 
   -p PID             count in a process that is running already, and leave it
-  -d SECONDS         for how long; COMMAND is ended then (SIGTERM). Without it until the end, or Ctrl-C
+  -d SECONDS         for how long; COMMAND is ended then (SIGTERM). Without it until the end, or Ctrl-C; of a
+                     process at the latest until it executes another program, and so has what it forked
   --by thread        list each thread
   --by process       list each process
   --sites            sample who calls too, and say where in which function of which object that is
@@ -216,7 +217,11 @@ def of_process(number: int, ask: Ask) -> int:
             counts,
             meaning,
             pid=number,
-            ended="it has ended" if counting.gone else "",
+            ended="it has ended"
+            if counting.gone
+            else "it has executed another program"
+            if counting.executed
+            else "",
             by=ask.by,
             sampled=sampled,
             unknown=lacking,

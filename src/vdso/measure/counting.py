@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vdso.measure.sampling import Sampled, Sampling
 
 START_PATIENCE_S = 0.5  # for the command's exec, where we see it
+LOOK_S = 0.1  # so often it is looked whether a process still counts
 
 
 class Kind(Enum):
@@ -341,6 +342,7 @@ class OfProcess(Counting):
         super().__init__(sites=sites)
         self.pid = pid
         self.gone = False  # it has ended by itself
+        self.executed = False  # another program, and nothing that it had forked counts any more
         self.why_not_raw = ""  # why its own system calls cannot be counted
         self._passed_on = passed_on
         self._entries: Entries | None = None
@@ -360,6 +362,17 @@ class OfProcess(Counting):
         except OSError as error:
             self.why_not_raw = (error.strerror or str(error)).lower()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Also for its end as a program that counts: see `executed`."""
+        until_s = time.monotonic() + timeout_s
+        while not super().wait(max(0.0, min(LOOK_S, until_s - time.monotonic()))):
+            if self._place is not None and not count.anyone_counts(self._place):
+                self.executed = not super().wait(0)  # it may have ended just now
+                self._end()
+            elif time.monotonic() >= until_s:
+                return False
+        return True
+
     def read(self) -> Counts:
         """What was counted until now."""
         entered = {} if self._entries is None else self._entries.read()
@@ -373,7 +386,7 @@ class OfProcess(Counting):
 
     def stop(self) -> Counts:
         """Leaves the process, and what it has forked."""
-        before, self.gone = self.read(), self.ended
+        before, self.gone = self.read(), self.ended and not self.executed
         self._end()
         if self._entries is not None:
             self._entries.close()

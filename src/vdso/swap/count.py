@@ -153,6 +153,18 @@ def _having(inode: int) -> list[int]:
     return found
 
 
+def anyone_counts(place: Place) -> bool:
+    """False: the process has exec'd, and whatever it had forked has, or has ended."""
+    try:
+        if _core.clock_inode(place.pid) == place.inode:
+            return True
+    except PermissionError:
+        return True  # it cannot be seen any more
+    except OSError:
+        pass
+    return bool(_counting(place.inode))
+
+
 def detach(place: Place) -> list[VdsoError]:
     """Leaves the process and what it has forked. Returns what could not be left, and why."""
     failed: dict[int, VdsoError] = {}
@@ -171,11 +183,11 @@ def detach(place: Place) -> list[VdsoError]:
 
 
 def _counting(inode: int) -> list[int]:
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            if entry.isdigit() and _core.clock_inode(int(entry)) == inode:
-                found.append(int(entry))
-        except OSError:
-            continue
-    return found
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_on(pid, inode)]
+
+
+def _is_on(pid: int, inode: int) -> bool:
+    try:
+        return _core.clock_inode(pid) == inode
+    except OSError:
+        return False
