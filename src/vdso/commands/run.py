@@ -21,7 +21,7 @@ Runs COMMAND, unmodified, with our clock image in the place of the kernel's vDSO
   --clock tsc        compute it from the CPU's counter, for machines where the kernel's vDSO has to make
                      system calls
   --strict           answer the system calls that read a clock too, for programs that make them by themselves;
-                     each takes some 20 us instead of 0.3
+                     each takes some 20 us instead of 0.2
   --no-follow        leave the programs that COMMAND executes on the host's clock
   --strict-swap      do not start a program that cannot be given our image (else it runs, with a warning)
 
