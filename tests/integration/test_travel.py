@@ -30,6 +30,7 @@ from home import NEW_YEAR, SECOND, T_2030, at_home, libc
 import vdso
 from vdso.clocks.destination import FIRST_NS
 from vdso.errors import JourneyEnded, SwapError, UsageError, VdsoError
+from vdso.swap import attach as attaching
 from vdso.swap import travel as travelling
 
 
@@ -601,6 +602,29 @@ def test_a_signal_handler_raises() -> None:
         assert travelling.journeys() == []
         assert os.environ["TZ"] == "UTC"
     assert late
+
+
+@apart
+def test_a_signal_handler_raises_while_the_first_begins() -> None:
+    """Where Yama's scope is 1 it may come before what attaches has been told to begin."""
+
+    class Late(Exception):
+        pass
+
+    def name_the_tracer(pid: int) -> None:
+        if pid:
+            raise Late
+
+    signal.alarm(TIMEOUT_S)  # it ends, or nothing ends it
+    whole, attaching._let_trace = attaching._let_trace, name_the_tracer
+    with pytest.raises(Late):
+        vdso.travel(T_2030).start()
+    attaching._let_trace = whole
+    signal.alarm(0)
+    assert at_home()
+    with vdso.freeze(5):
+        assert time.time() == 5
+    assert at_home()
 
 
 def test_under_a_tracer(tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ def _run(words: list[str], timeout_s: float, fds: list[int]) -> Report:
                 said, _ = helper.communicate()
             except BaseException:  # by a signal's handler: it tries no more, and what it has begun it ends
                 helper.send_signal(signal.SIGINT)
+                os.write(ours, b"g")  # where it still waits for that
                 helper.wait()
                 raise
     except OSError as error:
