@@ -751,6 +751,7 @@ def test_a_process_whose_first_thread_has_ended(
     doctor.schema.validate(found.document)
     assert (found.subject["pid"], found.subject["name"], found.subject["image"]) == (odd.pid, "odd", "kernel")
     assert f"process {odd.pid}" in found.document["reason"]
+    assert finish([doctor.words()[0], "detach", str(odd.pid)]).returncode == 122, "it has been left"
     assert odd.poll() is None
 
 

@@ -219,7 +219,7 @@ def of_process(number: int, ask: Ask) -> int:
             pid=number,
             ended="it has ended"
             if counting.gone
-            else "it has executed another program"
+            else "it has executed another program, or was detached"
             if counting.executed
             else "",
             by=ask.by,

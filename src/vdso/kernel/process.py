@@ -116,3 +116,25 @@ def why_empty(pid: int | None) -> SourceError:
         if int(words[6]) & PF_KTHREAD:
             return SourceError(f"{named(pid)} is a kernel thread: it has no memory of its own, and no vDSO")
     return ended(pid)
+
+
+def started(pid: int) -> bytes:
+    """The 22nd field of its stat, b"" where it is gone or a zombie: proc_pid_stat(5)."""
+    try:
+        with open(path(pid, "stat"), "rb", buffering=0) as stream:
+            words = stream.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return b""
+    return b"" if len(words) < 20 or words[0] in (b"Z", b"X") else words[19]
+
+
+def living(pid: int) -> int:
+    """The first of its threads that has not ended, 0 where all have: what files in /proc tell of is gone with
+    the thread that they are of."""
+    if started(pid):
+        return pid
+    try:
+        tasks = sorted(map(int, os.listdir(path(pid, "task"))))
+    except OSError:
+        return 0
+    return next((task for task in tasks if started(task)), 0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from vdso import _core
 from vdso.errors import AlreadyAttached, NoSuchProcess, NotAttached, SourceError, VdsoError
-from vdso.kernel import maps
+from vdso.kernel import maps, process
 from vdso.swap import attach as attaching
 from vdso.swap.process import process_name
 from vdso.swap.run import run
@@ -146,8 +146,8 @@ def _having(inode: int) -> list[int]:
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, SourceError):
             # To read all that is mapped, of all there is, would take long.
-            if _core.clock_inode(int(entry)) != 0 and any(
-                one.inode == inode for one in maps.read(int(entry))
+            if _inode(int(entry)) != 0 and any(
+                one.inode == inode for one in maps.read(process.living(int(entry)))
             ):
                 found.append(int(entry))
     return found
@@ -156,7 +156,7 @@ def _having(inode: int) -> list[int]:
 def anyone_counts(place: Place) -> bool:
     """False: the process has exec'd, and whatever it had forked has, or has ended."""
     try:
-        if _core.clock_inode(place.pid) == place.inode:
+        if _inode(place.pid) == place.inode:
             return True
     except PermissionError:
         return True  # it cannot be seen any more
@@ -188,6 +188,12 @@ def _counting(inode: int) -> list[int]:
 
 def _is_on(pid: int, inode: int) -> bool:
     try:
-        return _core.clock_inode(pid) == inode
+        return _inode(pid) == inode
     except OSError:
         return False
+
+
+def _inode(pid: int) -> int:
+    """As _core.clock_inode(), also of a process whose first thread has ended."""
+    task = process.living(pid)
+    return _core.clock_inode(task or pid)

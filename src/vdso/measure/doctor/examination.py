@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vdso import __version__
 from vdso.errors import NothingToDiagnose, SourceError
 from vdso.kernel import auxv, process
-from vdso.measure.doctor import diagnosis, measuring, preload, program
+from vdso.measure.doctor import diagnosis, measuring, preload
 from vdso.measure.doctor.measuring import now_ns
 from vdso.measure.doctor.result import FORMAT, KIND, Diagnosis
 from vdso.measure.doctor.view import Measured, View
@@ -47,7 +47,7 @@ def diagnose(
         raise ValueError("a process or a command")
     begun, started_ns = now_ns(time.CLOCK_REALTIME), now_ns()
     task = 0 if pid is None else there(pid)
-    begin = program.started(task) if task else b""
+    begin = process.started(task) if task else b""
     examined = Examination(measuring.measure(quick, take), sites)
     if command is not None:
         examined.command(command)
@@ -55,7 +55,7 @@ def diagnose(
         examined.process(pid, task, WINDOW_QUICK_S if quick else WINDOW_S, touch=not quick)
     else:
         examined.look(examined.view_of(None))
-    if pid is not None and (program.started(task) != begin if task == pid else not program.living(pid)):
+    if pid is not None and (process.started(task) != begin if task == pid else not process.living(pid)):
         raise NothingToDiagnose(f"process {pid} ended while it was looked at")
     return conclude(examined, quick=quick, begun=begun, started_ns=started_ns)
 
@@ -156,7 +156,7 @@ def conclude(examined: Examination, *, quick: bool, begun: int, started_ns: int)
 
 def there(pid: int) -> int:
     """The thread by which it is looked at. Raises NothingToDiagnose where there is none that has memory."""
-    task = program.living(pid)
+    task = process.living(pid)
     if not task:
         if not process.proc_mounted():
             raise NothingToDiagnose(process.NOT_MOUNTED, "mount -t proc proc /proc")

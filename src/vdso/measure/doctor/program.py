@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from vdso.errors import shown
-from vdso.kernel import maps, process
+from vdso.kernel import maps
 from vdso.measure import machine
 from vdso.measure.doctor import preload, vdso
 from vdso.measure.doctor.result import CPU_TIME, OWN
@@ -241,25 +241,3 @@ def path(view: View) -> str:
         return shown(os.readlink(os.path.join(view.root, view.of_process("exe"))))
     except OSError:
         return ""
-
-
-def started(pid: int) -> bytes:
-    """The 22nd field of its stat, b"" where it is gone or a zombie: proc_pid_stat(5)."""
-    try:
-        with open(process.path(pid, "stat"), "rb", buffering=0) as stream:
-            words = stream.read(4096).rpartition(b")")[2].split()
-    except OSError:
-        return b""
-    return b"" if len(words) < 20 or words[0] in (b"Z", b"X") else words[19]
-
-
-def living(pid: int) -> int:
-    """The first of its threads that has not ended, 0 where all have: what files in /proc tell of is gone with
-    the thread that they are of."""
-    if started(pid):
-        return pid
-    try:
-        tasks = sorted(map(int, os.listdir(process.path(pid, "task"))))
-    except OSError:
-        return 0
-    return next((task for task in tasks if started(task)), 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from vdso.errors import shown
+from vdso.kernel import process
 from vdso.measure.counting import Program
 from vdso.measure.doctor import preload, program
 from vdso.measure.doctor.observation import Observed, Programs
@@ -50,13 +51,13 @@ class Looks:
         again = before.anew()
         called = f"{shown(one.name)} (process {one.pid})" if one.pid != pid else ""
         view = again.view_of(one.pid, command=True, counted=programs is not None, called=called)
-        view.held, begin = before.view, program.started(one.pid)
+        view.held, begin = before.view, process.started(one.pid)
         if not begin or (programs is None and program.path(view) in ("", before.subject.program)):
             return
         again.look(view)
         # It may have become another one meanwhile, or have ended.
         same = programs is None or one.cell == max(other.cell for other in programs() if other.pid == one.pid)
-        if same and program.started(one.pid) == begin:
+        if same and process.started(one.pid) == begin:
             self._taken[one.cell] = again
 
     def settle(self, seen: Observed) -> None:
