@@ -228,6 +228,11 @@ def until(condition: Callable[[], object], what: str = "", limit_s: float = TIME
     return answer
 
 
+def state(pid: int) -> str:
+    """Of its first thread, as ps(1) has it: R, S, Z, ..."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

@@ -29,6 +29,7 @@ from harness import (
     ignore_children,
     lacking,
     read_until,
+    state,
     until,
     want,
 )
@@ -743,8 +744,7 @@ def test_a_process_whose_first_thread_has_ended(
 ) -> None:
     """It lives on in the others, by which it is looked at. With and without jumps in its vDSO."""
     odd = start([programs.c("odd"), "leader"])
-    stat = Path(f"/proc/{odd.pid}/stat")
-    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    until(lambda: state(odd.pid) == "Z")
     words = [word for word in doctor.words("-p", str(odd.pid)) if word != "--quick" or option == word]
     done = finish(words, timeout=120)
     found = Found(json.loads(done.stdout), done.stderr)

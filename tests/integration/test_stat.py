@@ -25,6 +25,7 @@ from harness import (
     ignore_children,
     lacking,
     read_until,
+    state,
     until,
     want,
 )
@@ -764,15 +765,11 @@ def test_it_executes_another_program(here: Stats, start: Start, tmp_path: Path) 
 def test_its_first_thread_has_ended(here: Stats, start: Start, programs: Programs, privileged: Way) -> None:
     """What /proc has of the process went with that one. It is counted, and left, all the same."""
     odd = start([programs.c("odd"), "leader"])
-    until(lambda: process_state(odd.pid) == "Z")
+    until(lambda: state(odd.pid) == "Z")
     done = here.run("--json", "-p", str(odd.pid), "-d", "0.5")
     assert (done.returncode, json.loads(done.stdout)["ended"]) == (0, "")
     assert finish([privileged.vdso, "detach", str(odd.pid)]).returncode == 122, "it has been left"
     assert odd.poll() is None
-
-
-def process_state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_it_is_no_session(here: Stats, one: Driven, start: Start, privileged: Way) -> None:
